@@ -1,0 +1,1 @@
+"""The coordinator that runs on a gateway: rounds, allocation, arbitration, aggregation."""

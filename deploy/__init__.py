@@ -1,0 +1,1 @@
+"""Everything around a fleet: model packs, fetching, the demo, the command line."""

@@ -1,0 +1,280 @@
+"""The messages between agent and coordinator, and nothing about how they travel.
+
+Each is an immutable msgspec structure, encoded as MessagePack inside a frame (see `frame`). The decoder takes only
+the messages of its own direction and refuses unknown fields, wrong types and values out of range.
+
+Protocol versions, newest first:
+    1  2026-11-22  first.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Union
+
+import msgspec
+from msgspec import Meta
+
+PROTOCOL = 1
+
+Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Count = Annotated[int, Meta(ge=0, le=2**40)]
+Positive = Annotated[int, Meta(ge=1, le=2**40)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Reason = Annotated[str, Meta(max_length=2000)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(gt=0, le=10)]
+Indices = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**24)], ...], Meta(min_length=1, max_length=4096)]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a message."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
+    """Base of all messages; the subclass's name travels as its tag."""
+
+
+class ObjectRef(Record):
+    """Content by its hash: `kind` says what it is (`manifest`, `pack-file`, `delta`, `snapshot`, `update`)."""
+
+    kind: Name
+    sha256: Sha256
+    size_bytes: Count
+
+
+class CostTable(Record):
+    """What one device measured of itself: the one table for planning, allocation and profiling.
+
+    Peak anonymous memory of the trainer process in bytes is
+    `base_bytes + token_bytes * m*s + pair_bytes * m*s*s` for a micro-batch of `m` sequences of `s` tokens, beside what
+    the plan keeps (block inputs, adapters, optimizer: exact, see `wire.cost`). The time of one sequence of `s` tokens
+    in one block is `fixed + token * s + pair * s*s` microseconds, each for the forward and for the backward pass.
+    """
+
+    base_bytes: Count
+    token_bytes: Count
+    pair_bytes: Count
+    supervisor_bytes: Count
+    file_bytes: Count
+    """File-backed part of the process tree's RSS at its peak: libraries and mapped pages; reported, not budgeted."""
+    forward_us: tuple[float, float, float]
+    backward_us: tuple[float, float, float]
+    threads: Positive
+
+
+class Capability(Record):
+    """What a device can do, as reported to the coordinator and as replayed from a capabilities file."""
+
+    budget_bytes: Positive
+    total_memory_bytes: Positive
+    link_bytes_per_s: Positive
+    cost: CostTable
+
+
+class Training(Record):
+    """The settings of local training; the same for the whole fleet."""
+
+    batch_size: Positive
+    local_steps: Count
+    """Optimizer steps a round; 0 means one epoch over the local data."""
+    lr: Rate
+    lr_e: Rate
+    lr_head: Rate
+    weight_decay: Annotated[float, Meta(ge=0, le=1)]
+    scale: Annotated[float, Meta(gt=0, le=100)]
+    """`s` in `W0 + s * B diag(E) A`."""
+    max_tokens: Annotated[int, Meta(ge=8, le=4096)]
+    importance: Name
+    quantisation: Name
+
+
+# Agent to coordinator
+
+
+class Hello(Message, tag="hello"):
+    """First message of a connection. `pack` is the manifest hash of the pack on disk, if any."""
+
+    agent_version: Name
+    pack: Union[Sha256, None]
+    version: Count
+    """Version of the model state on disk; 0 is the seed state, which needs no download."""
+
+
+class Ready(Message, tag="ready"):
+    """The pack is on disk, the data was read, the device has measured itself."""
+
+    pack: Sha256
+    examples: Positive
+    holdout: Count
+    version: Count
+    capability: Capability
+
+
+class Progress(Message, tag="progress"):
+    """Where a round stands; sent with QoS 0, so it may be lost."""
+
+    round: Count
+    phase: Name
+    step: Count
+    steps: Count
+    loss: float
+
+
+class Declined(Message, tag="declined"):
+    """The device cannot take part; `smallest_budget_bytes` is set where memory is the reason."""
+
+    round: Count
+    reason: Reason
+    smallest_budget_bytes: Union[Count, None]
+
+
+class Offer(Message, tag="offer"):
+    """A finished update that the coordinator may pull."""
+
+    round: Count
+    update: ObjectRef
+    report: RoundReport
+
+
+class Finished(Message, tag="finished"):
+    """The final model is on disk and verified."""
+
+    version: Count
+    accuracy: Union[Fraction, None]
+    bytes_up: Count
+    bytes_down: Count
+    pack_bytes_down: Count
+
+
+class Offline(Message, tag="offline"):
+    """The last will, and the farewell of an orderly stop."""
+
+    reason: Reason
+
+
+# Coordinator to agent
+
+
+class Welcome(Message, tag="welcome"):
+    """The terms of the fleet: which pack, which classes, which start."""
+
+    fleet: Name
+    seed: Count
+    slots: Positive
+    classes: tuple[Name, ...]
+    pack: ObjectRef
+    training: Training
+
+
+class Plan(Message, tag="plan"):
+    """One device's part in one round.
+
+    `deltas` lead from the version that the device last reported to `version`; `state_sha256` is the digest of the
+    state they must yield. `trained` is the bit mask of the ranks to train, all in blocks of `lowest_block` and above.
+    """
+
+    round: Count
+    rounds: Positive
+    version: Count
+    deltas: tuple[ObjectRef, ...]
+    state_sha256: Sha256
+    trained: bytes
+    budget_ranks: Positive
+    """Ranks that the schedule lets live after this round, over the whole fleet: what a device votes on."""
+    lowest_block: Count
+    deadline_s: Annotated[float, Meta(gt=0)]
+
+
+class Acknowledged(Message, tag="acknowledged"):
+    """The update of `round` is on the coordinator's disk."""
+
+    round: Count
+    sha256: Sha256
+
+
+class Rejected(Message, tag="rejected"):
+    """Something from this device was refused, with the reason; `round` if it concerned one."""
+
+    round: Union[Count, None]
+    reason: Reason
+    final: bool
+    """True if trying again cannot help."""
+
+
+class Final(Message, tag="final"):
+    """The last model: bring the state to `version`, keep it for prediction, report `Finished`."""
+
+    version: Count
+    deltas: tuple[ObjectRef, ...]
+    state_sha256: Sha256
+
+
+class Leave(Message, tag="leave"):
+    """The run is over: the agent may stop."""
+
+    reason: Reason
+
+
+# Both ways: the pull of one object in chunks
+
+
+class Want(Message, tag="want"):
+    """Asks for the chunks `indices` of an object, each `chunk_bytes` long bar the last."""
+
+    sha256: Sha256
+    chunk_bytes: Annotated[int, Meta(ge=256, le=2**24)]
+    indices: Indices
+
+
+class Chunk(Message, tag="chunk"):
+    """One chunk of an object."""
+
+    sha256: Sha256
+    index: Count
+    data: bytes
+
+
+class Missing(Message, tag="missing"):
+    """The object asked for is not (or no longer) here."""
+
+    sha256: Sha256
+
+
+class Phase(Record):
+    """What one phase of a round cost. Memory is null where the system does not tell."""
+
+    name: Name
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: Union[Count, None]
+    anonymous_bytes: Union[Count, None]
+
+
+class RoundReport(Record):
+    """What a device says of its round, beside the update itself."""
+
+    examples: Positive
+    steps: Positive
+    loss: float
+    holdout_correct: Count
+    holdout_total: Count
+    """Hold-out result of the model that the round started from."""
+    micro_batch: Positive
+    depth: Count
+    sequence_tokens: Positive
+    ranks: Count
+    predicted_bytes: Count
+    peak_rss_bytes: Count
+    peak_anonymous_bytes: Count
+    """High-water marks of the whole process tree."""
+    mapped_bytes: Count
+    step_s: float
+    bytes_up: Count
+    bytes_down: Count
+    pack_bytes_down: Count
+    """On the socket since the agent's state was made, MQTT overhead included."""
+    phases: tuple[Phase, ...]
+
+
+FromAgent = Union[Hello, Ready, Progress, Declined, Offer, Finished, Offline, Want, Chunk, Missing]
+FromCoordinator = Union[Welcome, Plan, Acknowledged, Rejected, Final, Leave, Want, Chunk, Missing]
