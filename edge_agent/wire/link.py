@@ -1,8 +1,8 @@
 """What a link to a broker is: the one shape that MQTT and the in-memory broker share, and their inbox.
 
-A link sends at most once by itself: `publish` never stores a message for a later connection. What must arrive is
-acknowledged by a message of the other side, and sent again by the session above until it is. So a lost connection,
-a full queue and a broker that drops what it acknowledged are all the same case.
+A link sends at most once by itself: `publish` never stores a message for a later connection. What must arrive
+is acknowledged by a message of the other side, and sent again by the session above until it is. So a lost
+connection, a full queue and a broker that drops what it acknowledged are all the same case.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Connected:
 class Disconnected:
     """The broker is out of reach, or refuses us.
 
-    `fatal` is true where trying again cannot help (a refused password); the link has then given up. Otherwise it
-    goes on trying, and `Connected` follows some day.
+    `fatal` is true where trying again cannot help (a refused password); the link has then given up. Otherwise
+    it goes on trying, and `Connected` follows some day.
     """
 
     reason: str
@@ -91,8 +91,8 @@ class Link(Protocol):
 class Inbox:
     """Events in order of arrival, from any thread; holds at most `limit_bytes` of payload.
 
-    A message beyond that is dropped and counted in `dropped`: the other side sends again what nobody answered.
-    Changes of the connection are always kept.
+    A message beyond that is dropped and counted in `dropped`: the other side sends again what nobody
+    answered. Changes of the connection are always kept.
     """
 
     def __init__(self, limit_bytes: int = INBOX_BYTES) -> None:
