@@ -34,7 +34,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """Base of all messages; the subclass's name travels as its tag."""
 
 
-class ObjectRef(Record):
+class ObjectRef(Record, frozen=True):
     """Content by its hash: `kind` says what it is (`manifest`, `pack-file`, `delta`, `snapshot`, `update`)."""
 
     kind: Name
@@ -42,7 +42,7 @@ class ObjectRef(Record):
     size_bytes: Count
 
 
-class CostTable(Record):
+class CostTable(Record, frozen=True):
     """What one device measured of itself: the one table for planning, allocation and profiling.
 
     Peak anonymous memory of the trainer process in bytes is
@@ -62,7 +62,7 @@ class CostTable(Record):
     threads: Positive
 
 
-class Capability(Record):
+class Capability(Record, frozen=True):
     """What a device can do, as reported to the coordinator and as replayed from a capabilities file."""
 
     budget_bytes: Positive
@@ -71,7 +71,7 @@ class Capability(Record):
     cost: CostTable
 
 
-class Training(Record):
+class Training(Record, frozen=True):
     """The settings of local training; the same for the whole fleet."""
 
     batch_size: Positive
@@ -91,7 +91,7 @@ class Training(Record):
 # Agent to coordinator
 
 
-class Hello(Message, tag="hello"):
+class Hello(Message, tag="hello", frozen=True):
     """First message of a connection. `pack` is the manifest hash of the pack on disk, if any."""
 
     agent_version: Name
@@ -100,7 +100,7 @@ class Hello(Message, tag="hello"):
     """Version of the model state on disk; 0 is the seed state, which needs no download."""
 
 
-class Ready(Message, tag="ready"):
+class Ready(Message, tag="ready", frozen=True):
     """The pack is on disk, the data was read, the device has measured itself."""
 
     pack: Sha256
@@ -110,7 +110,7 @@ class Ready(Message, tag="ready"):
     capability: Capability
 
 
-class Progress(Message, tag="progress"):
+class Progress(Message, tag="progress", frozen=True):
     """Where a round stands; sent with QoS 0, so it may be lost."""
 
     round: Count
@@ -120,7 +120,7 @@ class Progress(Message, tag="progress"):
     loss: float
 
 
-class Declined(Message, tag="declined"):
+class Declined(Message, tag="declined", frozen=True):
     """The device cannot take part; `smallest_budget_bytes` is set where memory is the reason."""
 
     round: Count
@@ -128,7 +128,7 @@ class Declined(Message, tag="declined"):
     smallest_budget_bytes: Union[Count, None]
 
 
-class Offer(Message, tag="offer"):
+class Offer(Message, tag="offer", frozen=True):
     """A finished update that the coordinator may pull."""
 
     round: Count
@@ -136,7 +136,7 @@ class Offer(Message, tag="offer"):
     report: RoundReport
 
 
-class Finished(Message, tag="finished"):
+class Finished(Message, tag="finished", frozen=True):
     """The final model is on disk and verified."""
 
     version: Count
@@ -146,7 +146,7 @@ class Finished(Message, tag="finished"):
     pack_bytes_down: Count
 
 
-class Offline(Message, tag="offline"):
+class Offline(Message, tag="offline", frozen=True):
     """The last will, and the farewell of an orderly stop."""
 
     reason: Reason
@@ -155,7 +155,7 @@ class Offline(Message, tag="offline"):
 # Coordinator to agent
 
 
-class Welcome(Message, tag="welcome"):
+class Welcome(Message, tag="welcome", frozen=True):
     """The terms of the fleet: which pack, which classes, which start."""
 
     fleet: Name
@@ -166,7 +166,7 @@ class Welcome(Message, tag="welcome"):
     training: Training
 
 
-class Plan(Message, tag="plan"):
+class Plan(Message, tag="plan", frozen=True):
     """One device's part in one round.
 
     `deltas` lead from the version that the device last reported to `version`; `state_sha256` is the digest of the
@@ -185,14 +185,14 @@ class Plan(Message, tag="plan"):
     deadline_s: Annotated[float, Meta(gt=0)]
 
 
-class Acknowledged(Message, tag="acknowledged"):
+class Acknowledged(Message, tag="acknowledged", frozen=True):
     """The update of `round` is on the coordinator's disk."""
 
     round: Count
     sha256: Sha256
 
 
-class Rejected(Message, tag="rejected"):
+class Rejected(Message, tag="rejected", frozen=True):
     """Something from this device was refused, with the reason; `round` if it concerned one."""
 
     round: Union[Count, None]
@@ -201,7 +201,7 @@ class Rejected(Message, tag="rejected"):
     """True if trying again cannot help."""
 
 
-class Final(Message, tag="final"):
+class Final(Message, tag="final", frozen=True):
     """The last model: bring the state to `version`, keep it for prediction, report `Finished`."""
 
     version: Count
@@ -209,7 +209,7 @@ class Final(Message, tag="final"):
     state_sha256: Sha256
 
 
-class Leave(Message, tag="leave"):
+class Leave(Message, tag="leave", frozen=True):
     """The run is over: the agent may stop."""
 
     reason: Reason
@@ -218,7 +218,7 @@ class Leave(Message, tag="leave"):
 # Both ways: the pull of one object in chunks
 
 
-class Want(Message, tag="want"):
+class Want(Message, tag="want", frozen=True):
     """Asks for the chunks `indices` of an object, each `chunk_bytes` long bar the last."""
 
     sha256: Sha256
@@ -226,7 +226,7 @@ class Want(Message, tag="want"):
     indices: Indices
 
 
-class Chunk(Message, tag="chunk"):
+class Chunk(Message, tag="chunk", frozen=True):
     """One chunk of an object."""
 
     sha256: Sha256
@@ -234,13 +234,13 @@ class Chunk(Message, tag="chunk"):
     data: bytes
 
 
-class Missing(Message, tag="missing"):
+class Missing(Message, tag="missing", frozen=True):
     """The object asked for is not (or no longer) here."""
 
     sha256: Sha256
 
 
-class Phase(Record):
+class Phase(Record, frozen=True):
     """What one phase of a round cost. Memory is null where the system does not tell."""
 
     name: Name
@@ -250,7 +250,7 @@ class Phase(Record):
     anonymous_bytes: Union[Count, None]
 
 
-class RoundReport(Record):
+class RoundReport(Record, frozen=True):
     """What a device says of its round, beside the update itself."""
 
     examples: Positive

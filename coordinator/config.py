@@ -1,0 +1,133 @@
+"""The coordinator's configuration file (TOML). Every field is one setting; `docs/configuration.md` lists them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge_agent.wire import messages as m
+from edge_agent.wire import topics
+from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.settings import BrokerSettings, load_toml, read_text
+
+Seconds = Annotated[float, Meta(gt=0, le=10**7)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When rounds open and close."""
+
+    rounds: m.Positive = 12
+    expected: m.Positive = 1
+    """Devices to wait for before the first round opens, for at most `gather_s`."""
+    gather_s: Seconds = 600.0
+    quorum: m.Positive = 1
+    """Fewest updates that make a round."""
+    deadline_s: Seconds = 3600.0
+    """A round closes at its deadline with the updates it has, if they make a quorum."""
+    grace_s: Seconds = 120.0
+    """How long a round waits for a device that went offline in it."""
+
+
+class RankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many ranks live, and who decides."""
+
+    initial: Annotated[int, Meta(ge=1, le=256)] = 8
+    """Ranks of every module at the start."""
+    target: Annotated[float, Meta(gt=0, le=256)] = 2.0
+    """Mean ranks of a module at the end."""
+    warmup_rounds: m.Count = 2
+    final_rounds: m.Count = 3
+    threshold: Fraction = 0.5
+    """Share of votes, weighted by examples, with which a rank is kept."""
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Local training; see `edge_agent.wire.messages.Training`."""
+
+    batch_size: m.Positive = 16
+    local_steps: m.Count = 0
+    """Optimizer steps of a device in a round; 0 is one epoch over its data."""
+    lr: m.Rate = 1e-3
+    lr_e: m.Rate = 1e-2
+    """Learning rate of `E`, which starts at zero: until it moves, `A` and `B` have no gradient."""
+    lr_head: m.Rate = 2e-3
+    weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    scale: Annotated[float, Meta(gt=0, le=100)] = 2.0
+    max_tokens: Annotated[int, Meta(ge=8, le=4096)] = 128
+    importance: Literal["magnitude", "sensitivity", "energy"] = "magnitude"
+    quantisation: Literal["fp32", "fp16", "int8", "int4"] = "int8"
+
+
+class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One fleet and its run."""
+
+    fleet: str
+    pack: Path
+    classes: tuple[m.Name, ...]
+    run_dir: Path
+    users_file: Path | None = None
+    """`name:password` lines for the embedded broker, `coordinator` among them. Unset: an external broker is used."""
+    broker: BrokerSettings = BrokerSettings()
+    seed: m.Count = 0
+    round: RoundSettings = RoundSettings()
+    ranks: RankSettings = RankSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    def message_training(self) -> m.Training:
+        """The training settings as the devices get them."""
+        return m.Training(**msgspec.structs.asdict(self.training))
+
+
+def load(path: Path) -> CoordinatorConfig:
+    """The configuration in `path`; relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or a setting is unknown, out of range or contradicts another.
+    """
+    config = load_toml(path, CoordinatorConfig)
+    _check(path, config)
+    here = path.resolve().parent
+    return msgspec.structs.replace(
+        config,
+        pack=here / config.pack,
+        run_dir=here / config.run_dir,
+        users_file=None if config.users_file is None else here / config.users_file,
+        broker=config.broker.resolve(here),
+    )
+
+
+def _check(path: Path, config: CoordinatorConfig) -> None:
+    topics.check_name(config.fleet, f"{path}: fleet")
+    if len(set(config.classes)) < max(2, len(config.classes)):
+        raise ConfigError(f"{path}: classes must be two or more different names, got {list(config.classes)}")
+    if config.round.quorum > config.round.expected:
+        raise ConfigError(
+            f"{path}: round.quorum ({config.round.quorum}) is more than round.expected ({config.round.expected}): "
+            "no round could ever close"
+        )
+    if config.ranks.target > config.ranks.initial:
+        raise ConfigError(
+            f"{path}: ranks.target ({config.ranks.target}) is above ranks.initial ({config.ranks.initial}): "
+            "ranks are only ever pruned"
+        )
+
+
+def load_users(path: Path) -> dict[str, str]:
+    """Passwords by user name, from lines `name:password`; empty lines and lines with `#` in front are skipped.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line has another form; names the line, never its content.
+    """
+    users = {}
+    for number, line in enumerate(read_text(path, "users_file").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, password = line.partition(":")
+        if not (name and colon and password):
+            raise ConfigError(f"{path}, line {number}: expected name:password")
+        users[name] = password
+    return users

@@ -1,0 +1,268 @@
+"""When rounds open and close: a state machine without I/O.
+
+::
+
+    gathering --enough devices ready--> open --all answered, or deadline with quorum--> closing --aggregated--> ...
+        ^                                 \\--deadline without quorum--> open still, waiting (with a reason)
+        '--fewer than a quorum ready--- between rounds                        ... --last round--> finished
+
+`advance(state, event)` gives the next state and what to do. Times are monotonic seconds, given with the events.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Union
+
+from .config import RoundSettings
+
+
+class Phase(enum.Enum):
+    """What the round as a whole is doing."""
+
+    GATHERING = "gathering"
+    OPEN = "open"
+    CLOSING = "closing"
+    FINISHED = "finished"
+
+
+class Part(enum.Enum):
+    """Where one device of the cohort stands in the open round."""
+
+    PENDING = "pending"
+    STORED = "stored"
+    DECLINED = "declined"
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A device is online and prepared."""
+
+    device: str
+    now_s: float
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A device went offline."""
+
+    device: str
+    now_s: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A device's update is on disk."""
+
+    device: str
+    round: int
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A device cannot take part in this round, or its update was refused."""
+
+    device: str
+    round: int
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The round was aggregated and checkpointed."""
+
+    now_s: float
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passes."""
+
+    now_s: float
+
+
+Event = Union[Ready, Lost, Stored, Declined, Closed, Tick]
+
+
+# Actions
+
+
+@dataclass(frozen=True)
+class Open:
+    """Send plans to the cohort."""
+
+    round: int
+    cohort: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Replan:
+    """Send the open round's plan again to a device that came back."""
+
+    round: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Close:
+    """Aggregate the updates of these devices."""
+
+    round: int
+    contributors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing can go on; `reason` is for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The last round is closed."""
+
+
+Action = Union[Open, Replan, Close, Waiting, Finish]
+
+
+@dataclass(frozen=True)
+class State:
+    """`round` is the number of the open (or last closed) round, from 1; 0 before the first."""
+
+    settings: RoundSettings
+    round: int = 0
+    phase: Phase = Phase.GATHERING
+    ready: frozenset[str] = frozenset()
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    lost_s: Mapping[str, float] = field(default_factory=dict)
+    since_s: float = 0.0
+    """When the present phase began."""
+    resume_s: float = 0.0
+    """No round opens before: set after a round in which nobody could train."""
+    waiting: str = ""
+
+
+Step = tuple[State, tuple[Action, ...]]
+
+
+def begin(settings: RoundSettings, last_round: int, now_s: float) -> State:
+    """The state of a coordinator that starts, after `last_round` closed rounds."""
+    return State(settings, round=last_round, since_s=now_s)
+
+
+def reopen(state: State, cohort: Mapping[str, Part], now_s: float) -> State:
+    """The state of a coordinator that starts with a round open: its cohort, and what is already on disk."""
+    return replace(state, round=state.round + 1, phase=Phase.OPEN, parts=dict(cohort), since_s=now_s)
+
+
+def advance(state: State, event: Event) -> Step:
+    """The state after `event`, and what to do."""
+    return _HANDLERS[type(event)](state, event)
+
+
+def _ready(state: State, event: Ready) -> Step:
+    lost = {device: when for device, when in state.lost_s.items() if device != event.device}
+    state = replace(state, ready=state.ready | {event.device}, lost_s=lost)
+    if state.phase is Phase.OPEN and state.waiting and event.device not in state.parts:
+        state = replace(state, parts={**state.parts, event.device: Part.PENDING})
+    if state.phase is Phase.OPEN and state.parts.get(event.device) is Part.PENDING:
+        return state, (Replan(state.round, event.device),)
+    return _try_open(state, event.now_s)
+
+
+def _lost(state: State, event: Lost) -> Step:
+    lost = {**state.lost_s, event.device: event.now_s}
+    return replace(state, ready=state.ready - {event.device}, lost_s=lost), ()
+
+
+def _tick(state: State, event: Tick) -> Step:
+    if state.phase is Phase.OPEN:
+        return _try_close(state, event.now_s)
+    return _try_open(state, event.now_s)
+
+
+def _answered(state: State, event: Stored | Declined, part: Part) -> Step:
+    if state.phase is not Phase.OPEN or event.round != state.round or event.device not in state.parts:
+        return state, ()
+    state = replace(state, parts={**state.parts, event.device: part})
+    return _try_close(state, state.since_s)
+
+
+def _stored(state: State, event: Stored) -> Step:
+    return _answered(state, event, Part.STORED)
+
+
+def _declined(state: State, event: Declined) -> Step:
+    return _answered(state, event, Part.DECLINED)
+
+
+def _closed(state: State, event: Closed) -> Step:
+    if state.phase is not Phase.CLOSING:
+        return state, ()
+    if state.round >= state.settings.rounds:
+        return replace(state, phase=Phase.FINISHED, parts={}), (Finish(),)
+    return _try_open(replace(state, phase=Phase.GATHERING, parts={}, since_s=event.now_s), event.now_s)
+
+
+def _try_open(state: State, now_s: float) -> Step:
+    if state.phase is not Phase.GATHERING or now_s < state.resume_s:
+        return state, ()
+    if state.round >= state.settings.rounds:
+        return replace(state, phase=Phase.FINISHED), (Finish(),)
+    settings, count = state.settings, len(state.ready)
+    gathering = state.round == 0 and now_s - state.since_s < settings.gather_s
+    needed = settings.expected if gathering else settings.quorum
+    if count < needed:
+        return _wait(state, f"{count} of {needed} devices are ready")
+    cohort = tuple(sorted(state.ready))
+    state = replace(
+        state, round=state.round + 1, phase=Phase.OPEN, parts=dict.fromkeys(cohort, Part.PENDING),
+        since_s=now_s, waiting="",
+    )  # fmt: skip
+    return state, (Open(state.round, cohort),)
+
+
+def _try_close(state: State, now_s: float) -> Step:
+    stored = tuple(sorted(d for d, part in state.parts.items() if part is Part.STORED))
+    late = [d for d, part in state.parts.items() if part is Part.PENDING and not _given_up(state, d, now_s)]
+    overdue = now_s - state.since_s >= state.settings.deadline_s
+    if late and not overdue:
+        return state, ()
+    if len(stored) >= state.settings.quorum:
+        return replace(state, phase=Phase.CLOSING, waiting=""), (Close(state.round, stored),)
+    if not stored and not late:
+        return _abandon(state, now_s)
+    return _wait(state, f"round {state.round} has {len(stored)} updates, its quorum is {state.settings.quorum}")
+
+
+def _given_up(state: State, device: str, now_s: float) -> bool:
+    lost_s = state.lost_s.get(device)
+    return lost_s is not None and now_s - lost_s >= state.settings.grace_s
+
+
+def _abandon(state: State, now_s: float) -> Step:
+    """Goes back to before the round, to try again after the grace time: nothing was stored, so nothing is lost."""
+    resume_s = now_s + state.settings.grace_s
+    state = replace(state, round=state.round - 1, phase=Phase.GATHERING, parts={}, since_s=now_s, resume_s=resume_s)
+    return _wait(state, f"no device of the cohort could train round {state.round + 1}")
+
+
+def _wait(state: State, reason: str) -> Step:
+    if reason == state.waiting:
+        return state, ()
+    return replace(state, waiting=reason), (Waiting(reason),)
+
+
+_HANDLERS: dict[type, Callable[[State, Any], Step]] = {
+    Ready: _ready,
+    Lost: _lost,
+    Stored: _stored,
+    Declined: _declined,
+    Closed: _closed,
+    Tick: _tick,
+}

@@ -1,0 +1,134 @@
+"""What the coordinator must not lose, in one SQLite database.
+
+A round is a transaction: the new model state, the residual, the delta, the round's record and the end of its updates
+are written together. An update is acknowledged only after it was written here. Blobs are opaque (see `wire.state` and
+`wire.codec`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edge_agent.wire.database import Database
+from edge_agent.wire.errors import StoreError
+
+_SCHEMA = """
+CREATE TABLE device (
+    name TEXT PRIMARY KEY, boot INTEGER NOT NULL, sequence INTEGER NOT NULL, online INTEGER NOT NULL,
+    ready BLOB, note TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE TABLE checkpoint (
+    only INTEGER PRIMARY KEY CHECK (only = 0), version INTEGER NOT NULL, state BLOB NOT NULL, residual BLOB NOT NULL,
+    scores BLOB NOT NULL
+);
+CREATE TABLE delta (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE plan (round INTEGER NOT NULL, device TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (round, device));
+CREATE TABLE contribution (
+    round INTEGER NOT NULL, device TEXT NOT NULL, sha256 BLOB NOT NULL, report BLOB NOT NULL, body BLOB,
+    PRIMARY KEY (round, device)
+);
+CREATE TABLE round (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
+"""
+
+
+class Checkpoint(NamedTuple):
+    """The fleet's model after `version` rounds; encoded state, residual and importance scores."""
+
+    version: int
+    state: bytes
+    residual: bytes
+    scores: bytes
+
+
+class DeviceRow(NamedTuple):
+    """One device of the roster. `ready` is its last encoded Ready message, `note` its last trouble."""
+
+    name: str
+    boot: int
+    sequence: int
+    online: bool
+    ready: bytes | None
+    note: str
+
+
+class Contribution(NamedTuple):
+    """One device's update of one round; `body` is None once the round is closed."""
+
+    device: str
+    sha256: bytes
+    report: bytes
+    body: bytes | None
+
+
+class Store(Database):
+    """The coordinator's database."""
+
+    schema = _SCHEMA
+    schema_version = 1
+
+    def devices(self) -> list[DeviceRow]:
+        """The roster, by name."""
+        rows = self._all("SELECT name, boot, sequence, online, ready, note FROM device ORDER BY name")
+        return [DeviceRow(name, boot, seq, bool(online), ready, note) for name, boot, seq, online, ready, note in rows]
+
+    def keep_device(self, row: DeviceRow) -> None:
+        """Writes one device of the roster."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO device VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The last checkpoint, or None before the first round closed."""
+        row = self._one("SELECT version, state, residual, scores FROM checkpoint")
+        return None if row is None else Checkpoint(*row)
+
+    def keep_plan(self, number: int, device: str, body: bytes) -> None:
+        """Writes the plan of one device for round `number`."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO plan VALUES (?, ?, ?)", (number, device, body))
+
+    def plans(self, number: int) -> dict[str, bytes]:
+        """Encoded plans of round `number` by device."""
+        return dict(self._all("SELECT device, body FROM plan WHERE round = ? ORDER BY device", number))
+
+    def keep_contribution(self, number: int, row: Contribution) -> None:
+        """Writes an update; a second one of the same device and round replaces nothing.
+
+        Raises:
+            StoreError: it could not be written, so it must not be acknowledged.
+        """
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO contribution VALUES (?, ?, ?, ?, ?)", (number, *row))
+
+    def contributors(self, number: int) -> dict[str, tuple[bytes, bytes]]:
+        """Sha256 and encoded report of each update of round `number`, by device."""
+        query = "SELECT device, sha256, report FROM contribution WHERE round = ? ORDER BY device"
+        return {device: (sha256, report) for device, sha256, report in self._all(query, number)}
+
+    def contribution_body(self, number: int, device: str) -> bytes:
+        """The encoded update itself, one at a time, so that memory does not grow with the fleet."""
+        row = self._one("SELECT body FROM contribution WHERE round = ? AND device = ?", number, device)
+        if row is None or row[0] is None:
+            raise StoreError(f"{self.path} has no update of {device} for round {number}")
+        return bytes(row[0])
+
+    def close_round(self, number: int, checkpoint: Checkpoint, delta: tuple[bytes, bytes], record: bytes) -> None:
+        """Writes all that a closed round leaves behind, and drops the bodies of its updates."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO checkpoint VALUES (0, ?, ?, ?, ?)", checkpoint)
+            db.execute("INSERT OR REPLACE INTO delta VALUES (?, ?, ?)", (checkpoint.version, *delta))
+            db.execute("INSERT OR REPLACE INTO round VALUES (?, ?)", (number, record))
+            db.execute("UPDATE contribution SET body = NULL WHERE round = ?", (number,))
+            db.execute("DELETE FROM plan WHERE round = ?", (number,))
+
+    def delta_sizes(self, after: int) -> list[tuple[int, bytes, int]]:
+        """Version, sha256 and size in bytes of every delta after version `after`, in order."""
+        return self._all("SELECT version, sha256, length(body) FROM delta WHERE version > ? ORDER BY version", after)
+
+    def delta_body(self, sha256: bytes) -> bytes | None:
+        """The encoded delta with this hash, if there is one."""
+        row = self._one("SELECT body FROM delta WHERE sha256 = ?", sha256)
+        return None if row is None else row[0]
+
+    def rounds(self) -> list[tuple[int, bytes]]:
+        """Number and record of every closed round."""
+        return self._all("SELECT number, record FROM round ORDER BY number")

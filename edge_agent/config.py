@@ -1,0 +1,74 @@
+"""The agent's configuration file (TOML). Every field is one setting; `docs/configuration.md` lists them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge_agent.wire import topics
+from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.settings import BrokerSettings, load_toml
+
+
+class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much memory the agent may use."""
+
+    budget_bytes: Annotated[int, Meta(ge=2**20)] | None = None
+    """Bound on the process tree's anonymous memory plus the pack's mapped working set; unset: half of what the
+    system says is available when the agent starts."""
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One agent on one board."""
+
+    device: str
+    fleet: str
+    data: Path
+    state_dir: Path
+    broker: BrokerSettings
+    memory: MemorySettings = MemorySettings()
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Threads that training may use."""
+    holdout_share: Annotated[float, Meta(ge=0, lt=1)] = 0.15
+    """Share of the local data that is never trained on, only used to measure accuracy."""
+    capability: Path | None = None
+    """A recorded capabilities file to replay instead of measuring this device."""
+
+
+def load(path: Path) -> AgentConfig:
+    """The configuration in `path`; relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or a setting is unknown or out of range.
+    """
+    config = load_toml(path, AgentConfig)
+    topics.check_name(config.device, f"{path}: device")
+    topics.check_name(config.fleet, f"{path}: fleet")
+    here = path.resolve().parent
+    return msgspec.structs.replace(
+        config,
+        data=here / config.data,
+        state_dir=here / config.state_dir,
+        capability=None if config.capability is None else here / config.capability,
+        broker=config.broker.resolve(here),
+    )
+
+
+def budget_bytes(config: AgentConfig, available_bytes: int) -> int:
+    """The budget to keep: the configured one, or half of the memory available now.
+
+    Raises:
+        ConfigError: the configured budget is more than the system has to give.
+    """
+    configured = config.memory.budget_bytes
+    if configured is None:
+        return available_bytes // 2
+    if configured > available_bytes:
+        raise ConfigError(
+            f"memory.budget_bytes is {configured}, but this system has only {available_bytes} bytes available: "
+            "lower the budget or free memory"
+        )
+    return configured

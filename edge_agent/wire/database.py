@@ -1,0 +1,104 @@
+"""One SQLite file, opened the way that both sides need it: WAL, synchronous, errors with a remedy.
+
+Both sides also count their starts and keep a few single values, so the table `meta` is here too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import StoreError
+
+BUSY_TIMEOUT_S = 30
+_META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+
+
+class Database:
+    """A database of one schema version; used by one thread. Every method is one transaction."""
+
+    schema: str
+    schema_version: int
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens or makes the database at `path`.
+
+        Raises:
+            StoreError: it cannot be opened, does not exist (read-only), or a newer rankfleet made it.
+        """
+        self.path = path
+        with self._reported():
+            self._db = _open_read_only(path) if read_only else _open(path)
+            self._prepare(read_only)
+
+    def _prepare(self, read_only: bool) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > self.schema_version or (read_only and found == 0):
+            raise StoreError(f"{self.path} has schema {found}, this rankfleet knows {self.schema_version}: update it")
+        if found == 0:
+            script = f"BEGIN; {_META} {self.schema} PRAGMA user_version={self.schema_version}; COMMIT;"
+            self._db.executescript(script)
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._db.close()
+
+    def next_boot(self) -> int:
+        """Counts this start of the program and returns its number, from 1."""
+        boot = int(self.get("boot") or b"0") + 1
+        self.put(boot=str(boot).encode())
+        return boot
+
+    def get(self, key: str) -> bytes | None:
+        """The value of `key`, or None."""
+        row = self._one("SELECT value FROM meta WHERE key = ?", key)
+        return None if row is None else row[0]
+
+    def put(self, **values: bytes) -> None:
+        """Sets several keys together."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def _one(self, query: str, *arguments: object) -> Any:
+        with self._reported():
+            return self._db.execute(query, arguments).fetchone()
+
+    def _all(self, query: str, *arguments: object) -> list[Any]:
+        with self._reported():
+            return self._db.execute(query, arguments).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reported():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"the database {self.path} cannot be used: {error}; check free space and permissions of its folder"
+            ) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    return db
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)

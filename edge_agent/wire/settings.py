@@ -1,0 +1,74 @@
+"""Settings that both sides share, and the one way to read a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from .errors import ConfigError
+
+T = TypeVar("T")
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the MQTT broker is and how to speak to it."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    username: str = ""
+    password_file: Path | None = None
+    """A file whose first line is the password; keep it readable by the agent's user only."""
+    protocol: Literal["auto", "3.1.1", "5"] = "auto"
+    max_packet_bytes: Annotated[int, Meta(ge=4096, le=2**20)] = 131072
+    """Largest MQTT packet to send where the broker does not announce its own limit (MQTT 3.1.1)."""
+    keepalive_s: Annotated[int, Meta(ge=1, le=3600)] = 30
+
+    def resolve(self, folder: Path) -> BrokerSettings:
+        """The same settings with `password_file` relative to `folder`."""
+        if self.password_file is None:
+            return self
+        return msgspec.structs.replace(self, password_file=folder / self.password_file)
+
+    def password(self) -> str:
+        """The password, or an empty string where none is configured.
+
+        Raises:
+            ConfigError: the password file cannot be read.
+        """
+        if self.password_file is None:
+            return ""
+        return read_text(self.password_file, "broker.password_file").split("\n", 1)[0]
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of `path`.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what}: cannot read {path}: {error}") from error
+
+
+def load_toml(path: Path, kind: type[T]) -> T:
+    """The configuration of type `kind` in `path`.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or a setting is unknown or out of range; names the setting.
+    """
+    text = read_text(path, "configuration")
+    try:
+        return msgspec.toml.decode(text, type=kind, dec_hook=_decode_path)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}; see docs/configuration.md for every setting") from error
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"no setting has the type {kind}")
