@@ -55,9 +55,9 @@ class Generator:
         count = math.prod(shape)
         pieces = self.words(count * _PIECES * _PIECE_BITS // 64).view(np.uint16).reshape(count, _PIECES)
         centred = pieces.sum(axis=1, dtype=np.int64) - _CENTRE
-        standard = np.asarray(centred, dtype=np.float32) * np.float32(2.0**-_PIECE_BITS)
-        standard *= np.float32(sigma)
-        return standard.reshape(shape)
+        values: npt.NDArray[np.float32] = centred.astype(np.float32) * np.float32(2.0**-_PIECE_BITS)
+        values *= np.float32(sigma)
+        return values.reshape(shape)
 
     def permutation(self, n: int) -> npt.NDArray[np.intp]:
         """The integers below `n` in random order."""

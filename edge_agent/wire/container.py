@@ -1,0 +1,117 @@
+"""The wrapping of every binary object: kind, format version, checksum, compressed body.
+
+::
+
+    offset  bytes  content
+    0       2      magic "RO"
+    2       1      kind, a letter
+    3       1      format version
+    4       32     sha256 of bytes 0 to 3 and of the compressed body
+    36      ...    body, compressed by zlib
+
+The compressed bytes may differ between builds of zlib; what they expand to may not.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import PayloadError
+
+MAGIC = b"RO"
+FORMAT = 1
+HEADER_BYTES = 36
+_HEAD_BYTES = 4
+# Entropy coding alone: quantised values hold no repeats, so a search for them costs time and gains nothing.
+_LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = 6, 15, 9
+
+
+class Kind(enum.Enum):
+    """What an object holds."""
+
+    UPDATE = b"U"
+    DELTA = b"D"
+    SNAPSHOT = b"S"
+
+
+def seal(kind: Kind, body: bytes) -> bytes:
+    """`body` as an object of `kind`."""
+    head = MAGIC + kind.value + bytes([FORMAT])
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_HUFFMAN_ONLY)
+    packed = packer.compress(body) + packer.flush()
+    return head + hashlib.sha256(head + packed).digest() + packed
+
+
+def unseal(kind: Kind, data: bytes, limit_bytes: int) -> bytes:
+    """The body of `data`, inflated to at most `limit_bytes`.
+
+    Raises:
+        PayloadError: another kind or format, cut short, altered, with stray bytes, or over the limit.
+    """
+    _check_head(kind, data)
+    inflater = zlib.decompressobj()
+    try:
+        body = inflater.decompress(data[HEADER_BYTES:], limit_bytes + 1)
+    except zlib.error as error:
+        raise PayloadError(f"the body of a {kind.name.lower()} does not inflate: {error}") from error
+    if len(body) > limit_bytes:
+        raise PayloadError(f"a {kind.name.lower()} of this layout has at most {limit_bytes} bytes, got more")
+    if not inflater.eof or inflater.unused_data:
+        raise PayloadError(f"the body of a {kind.name.lower()} is cut short or has bytes behind its end")
+    return body
+
+
+def _check_head(kind: Kind, data: bytes) -> None:
+    expected = MAGIC + kind.value + bytes([FORMAT])
+    if data[:_HEAD_BYTES] != expected:
+        raise PayloadError(
+            f"expected a {kind.name.lower()} that starts with {expected!r}, got {data[:_HEAD_BYTES]!r}: "
+            "is the other side of another release?"
+        )
+    if hashlib.sha256(expected + data[HEADER_BYTES:]).digest() != data[_HEAD_BYTES:HEADER_BYTES]:
+        raise PayloadError(
+            f"checksum mismatch in a {kind.name.lower()} of {len(data)} bytes: cut short or altered"
+        )
+
+
+class Reader:
+    """Takes little-endian arrays from the front of a body."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    def take_bytes(self, count: int) -> bytes:
+        """The next `count` bytes.
+
+        Raises:
+            PayloadError: if fewer are left.
+        """
+        end = self._at + count
+        if end > len(self._body):
+            raise PayloadError(f"expected {count} more bytes at offset {self._at} of {len(self._body)}")
+        part = self._body[self._at : end]
+        self._at = end
+        return part
+
+    def take(self, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """The next array of `shape`; `dtype` in numpy's notation, such as `<f4`. Raises as `take_bytes`."""
+        kind = np.dtype(dtype)
+        count = int(np.prod(shape, dtype=np.int64))
+        array = np.frombuffer(self.take_bytes(count * kind.itemsize), dtype=kind)
+        return array.reshape(shape).astype(kind.newbyteorder("="))
+
+    def finish(self) -> None:
+        """Asserts that nothing is left.
+
+        Raises:
+            PayloadError: if there are stray bytes.
+        """
+        if self._at != len(self._body):
+            raise PayloadError(f"{len(self._body) - self._at} stray bytes behind the end of a body")
