@@ -75,9 +75,7 @@ def _check_head(kind: Kind, data: bytes) -> None:
             "is the other side of another release?"
         )
     if hashlib.sha256(expected + data[HEADER_BYTES:]).digest() != data[_HEAD_BYTES:HEADER_BYTES]:
-        raise PayloadError(
-            f"checksum mismatch in a {kind.name.lower()} of {len(data)} bytes: cut short or altered"
-        )
+        raise PayloadError(f"checksum mismatch in a {kind.name.lower()} of {len(data)} bytes: cut short or altered")
 
 
 class Reader:
