@@ -1,0 +1,85 @@
+"""AdamW over row tables, in numpy.
+
+Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), algorithm 2, with torch's order of
+operations. `E` starts at zero, where `A` and `B` get no gradient, so it has a learning rate of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.selection import Positions
+from edge_agent.wire.ranks import HEAD, Layout, Rows
+
+Float32 = npt.NDArray[np.float32]
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of `A` and `B`, of `E`, and of the head; decay is relative to each."""
+
+    factors: float
+    e: float
+    head: float
+    weight_decay: float
+
+
+@dataclass
+class _Moments:
+    """State of one table: the trained rows only. `rate` is `(width,)`."""
+
+    rate: Float32
+    first: Float32
+    second: Float32
+
+
+class AdamW:
+    """Optimizer of the trained ranks and the whole head; frozen rows are never touched and have no state.
+
+    Made anew for every round and mask, so no pruned rank keeps a moment.
+    """
+
+    def __init__(self, layout: Layout, positions: Positions, rates: Rates) -> None:
+        self._positions = positions
+        self._decay = rates.weight_decay
+        self._steps = 0
+        self._tables = {}
+        for module in layout.modules:
+            if module.name in positions:
+                rate = np.full(module.width, rates.factors, dtype=np.float32)
+                rate[module.d_in] = rates.e
+                self._tables[module.name] = _zeros(len(positions[module.name]), rate)
+        head = np.full(layout.d_model + 1, rates.head, dtype=np.float32)
+        self._tables[HEAD] = _zeros(layout.classes, head)
+
+    def step(self, rows: Rows, gradients: Rows) -> None:
+        """Updates `rows` in place; both are living rows `(living, width)` a module, and the whole head."""
+        self._steps += 1
+        for name, moments in self._tables.items():
+            places = self._positions.get(name, slice(None))
+            values = rows[name][places]
+            self._advance(moments, values, gradients[name][places])
+            rows[name][places] = values
+
+    def _advance(self, moments: _Moments, values: Float32, gradient: Float32) -> None:
+        """One step of `values` in place."""
+        beta1, beta2 = BETAS
+        moments.first += (1 - beta1) * (gradient - moments.first)
+        moments.second *= beta2
+        moments.second += (1 - beta2) * gradient * gradient
+        denominator = np.sqrt(moments.second)
+        denominator /= math.sqrt(1 - beta2**self._steps)
+        denominator += EPSILON
+        values -= values * (moments.rate * self._decay)
+        values -= moments.first / denominator * (moments.rate / (1 - beta1**self._steps))
+
+
+def _zeros(rows: int, rate: Float32) -> _Moments:
+    shape = (rows, len(rate))
+    return _Moments(rate, np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32))

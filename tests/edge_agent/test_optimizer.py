@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_agent.optimizer import AdamW, Rates
+from edge_agent.selection import trained_positions
+from edge_agent.wire.ranks import HEAD, Layout, Module, Rows, compact
+from edge_agent.wire.rng import generator
+from edge_agent.wire.state import seed_state
+
+LAYOUT = Layout((Module("low", 0, 6, 4), Module("high", 1, 4, 8)), slots=4, classes=3, d_model=5)
+LIVING = np.array([[True, True, False, True], [True, False, True, True]])
+TRAINED = np.array([[True, False, False, True], [False, False, False, True]])
+RATES = Rates(factors=1e-3, e=2e-2, head=5e-3, weight_decay=0.1)
+
+
+def _gradients(step: int, rows: Rows) -> Rows:
+    draws = generator(9, "gradient", step)
+    return {name: draws.gaussian(table.shape, 0.1) for name, table in rows.items()}
+
+
+def _rows() -> Rows:
+    return compact(LAYOUT, seed_state(LAYOUT, 2).rows, LIVING)
+
+
+def _optimizer() -> AdamW:
+    return AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), RATES)
+
+
+def _torch_steps(steps: int) -> Rows:
+    """The same run by torch: one parameter group for each learning rate."""
+    torch = pytest.importorskip("torch", reason="torch is the oracle of this test: install the `pack` extra")
+    rows = _rows()
+    parts = {}
+    for module in LAYOUT.modules:
+        table = torch.tensor(rows[module.name])
+        parts[module.name] = [table[:, : module.d_in], table[:, [module.d_in]], table[:, module.d_in + 1 :]]
+    parts[HEAD] = [torch.tensor(rows[HEAD])]
+    for tensor in (t for tensors in parts.values() for t in tensors):
+        tensor.requires_grad_()
+    groups = [
+        {"params": [t for m in LAYOUT.modules for t in parts[m.name][::2]], "lr": RATES.factors},
+        {"params": [parts[m.name][1] for m in LAYOUT.modules], "lr": RATES.e},
+        {"params": parts[HEAD], "lr": RATES.head},
+    ]
+    oracle = torch.optim.AdamW(groups, weight_decay=RATES.weight_decay)
+    for step in range(steps):
+        for name, gradient in _gradients(step, rows).items():
+            widths = [t.shape[1] for t in parts[name]]
+            for tensor, part in zip(parts[name], torch.tensor(gradient).split(widths, dim=1), strict=True):
+                tensor.grad = part.clone()
+        oracle.step()
+    return {name: torch.cat([t.detach() for t in tensors], dim=1).numpy() for name, tensors in parts.items()}
+
+
+def test_trained_rows_go_where_torch_takes_them() -> None:
+    rows, optimizer = _rows(), _optimizer()
+    for step in range(20):
+        optimizer.step(rows, _gradients(step, rows))
+    expected = _torch_steps(20)
+    for name, places in {**trained_positions(LAYOUT, LIVING, TRAINED), HEAD: slice(None)}.items():
+        assert np.allclose(rows[name][places], expected[name][places], rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_rows_are_untouched() -> None:
+    rows, before, optimizer = _rows(), _rows(), _optimizer()
+    optimizer.step(rows, _gradients(0, rows))
+    assert np.array_equal(rows["low"][1], before["low"][1])
+    assert np.array_equal(rows["high"][:2], before["high"][:2])
+    assert (rows["low"][[0, 2]] != before["low"][[0, 2]]).all()
+
+
+def test_modules_that_train_nothing_need_no_gradient() -> None:
+    rows = _rows()
+    trained = TRAINED.copy()
+    trained[0] = False
+    optimizer = AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, trained), RATES)
+    gradients = _gradients(0, rows)
+    del gradients["low"]
+    optimizer.step(rows, gradients)
+    assert np.array_equal(rows["low"], _rows()["low"])
+
+
+def test_a_zero_gradient_leaves_only_the_decay() -> None:
+    rows, before, optimizer = _rows(), _rows(), _optimizer()
+    optimizer.step(rows, {name: np.zeros_like(table) for name, table in rows.items()})
+    assert np.allclose(rows[HEAD], before[HEAD] * (1 - RATES.head * RATES.weight_decay), rtol=1e-6)
+
+
+def test_the_first_step_has_the_length_of_the_learning_rate() -> None:
+    rows = _rows()
+    optimizer = AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), Rates(1e-3, 2e-2, 5e-3, 0.0))
+    before = {name: table.copy() for name, table in rows.items()}
+    optimizer.step(rows, {name: np.ones_like(table) for name, table in rows.items()})
+    moved = before["low"][0] - rows["low"][0]
+    assert np.allclose(np.delete(moved, 6), 1e-3, rtol=1e-3)
+    assert np.isclose(moved[6], 2e-2, rtol=1e-3)
+    assert np.allclose(before[HEAD] - rows[HEAD], 5e-3, rtol=1e-3)
