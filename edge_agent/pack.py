@@ -8,8 +8,8 @@
     vjp.onnx         the same block: and dy -> dx and the gradient of every adapter
     tokenizer.json   for the `tokenizers` library
 
-The resident supervisor reads manifests and verifies files, so this module keeps numpy out; the tensors themselves are
-read by `edge_agent.engine.weights`.
+The resident supervisor reads manifests and verifies files, so this module keeps numpy out; the tensors themselves
+are read by `edge_agent.engine.weights`.
 
 Pack formats, newest first:
     1  2026-11-22  first.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,9 @@ FORWARD = "forward.onnx"
 VJP = "vjp.onnx"
 TOKENIZER = "tokenizer.json"
 ALIGNMENT_BYTES = 64
+SECTION_BYTES = 65_536
+"""Sections of `weights.bin` start at multiples of this: the largest page of a board, and as much as the kernel maps
+around a page that is touched, so one section never brings in another."""
 
 _TRAINING_ARRAYS = 4  # value, gradient, AdamW's two moments
 _FLOAT32_BYTES = 4
@@ -44,7 +47,7 @@ _CHUNK_BYTES = 2**20
 Size = Annotated[int, Meta(ge=0, le=2**40)]
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Hex256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-# Files are written under the name that the manifest gives, which came over the network: a plain name, never a path.
+# Files are written under the name that the manifest gives, which came over the network: never a path.
 FileName = Annotated[str, Meta(pattern="^[a-z0-9_]+\\.[a-z0-9]+$", max_length=64)]
 
 
@@ -52,14 +55,14 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of the manifest."""
 
 
-class FileEntry(Entry):
+class FileEntry(Entry, frozen=True):
     """A file of the pack."""
 
     sha256: Hex256
     size_bytes: Size
 
 
-class TensorEntry(Entry):
+class TensorEntry(Entry, frozen=True):
     """Where a tensor lies in `weights.bin`, row-major and little-endian.
 
     `scale` names the float32 tensor that an int8 tensor is multiplied with: `(rows, 1)` for embeddings,
@@ -70,10 +73,10 @@ class TensorEntry(Entry):
     shape: tuple[Positive, ...]
     offset: Size
     size_bytes: Size
-    scale: Union[str, None] = None
+    scale: str | None = None
 
 
-class ModuleEntry(Entry):
+class ModuleEntry(Entry, frozen=True):
     """One linear layer that can be adapted; `local` is its name inside of its block and in the graphs."""
 
     name: str
@@ -83,7 +86,7 @@ class ModuleEntry(Entry):
     d_out: Positive
 
 
-class Manifest(Entry):
+class Manifest(Entry, frozen=True):
     """All there is to know of a pack without opening its tensors.
 
     Tensor names: `block.<index>.<local>` for the frozen weights of a block (matrices as `(d_in, d_out)`),
@@ -109,15 +112,17 @@ class Manifest(Entry):
     """Local names of a block's frozen tensors: inputs of both graphs, the same for every block."""
     tensors: dict[str, TensorEntry]
     files: dict[FileName, FileEntry]
+    source_sha256: Hex256
+    """Of the files and settings that the pack was built from; tells whether it must be built again."""
     mapped_working_set_bytes: Size
     """Bytes of `weights.bin` that one pass needs resident together.
 
-    A pass goes through the map section by section (embeddings, each block in turn, pooler) and gives the pages of a
-    section back before it touches the next, so this is the size of the largest section. Embeddings count whole: the
-    kernel maps neighbouring pages along with the one that holds a token's row, so a batch can bring in all of them.
+    A pass goes through the map section by section (embeddings, each block in turn, pooler) and gives the pages of
+    a section back before it touches the next, so this is the size of the largest section. Embeddings count whole:
+    the kernel maps the neighbours of the page that holds a token's row, so a batch can bring in all of them.
     """
     bytes_per_rank: Size
-    """Bytes that one rank on every module costs in training: value, gradient and AdamW's two moments, in float32."""
+    """Bytes that one rank on every module costs in training: value, gradient, AdamW's two moments, in float32."""
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -129,14 +134,10 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         version = msgspec.json.decode(data, type=_Version).format
         if version != FORMAT:
-            raise PackError(
-                f"this version reads packs of format {FORMAT}, got format {version}: build the pack again"
-            )
+            raise PackError(f"this version reads packs of format {FORMAT}, got format {version}: build the pack again")
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PackError(
-            f"{MANIFEST} is not a pack's manifest: {error}; build or fetch the pack again"
-        ) from error
+        raise PackError(f"{MANIFEST} is not a pack's manifest: {error}; build or fetch the pack again") from error
 
 
 def load_manifest(pack_dir: Path) -> Manifest:
@@ -197,13 +198,9 @@ def _verify_file(path: Path, entry: FileEntry) -> None:
     try:
         size_bytes = path.stat().st_size
         if size_bytes != entry.size_bytes:
-            raise PackError(
-                f"{path} should have {entry.size_bytes} bytes, has {size_bytes}: fetch the pack again"
-            )
+            raise PackError(f"{path} should have {entry.size_bytes} bytes, has {size_bytes}: fetch the pack again")
         sha256 = file_sha256(path)
     except OSError as error:
-        raise PackError(
-            f"{path} of the pack cannot be read ({error.strerror}): fetch the pack again"
-        ) from error
+        raise PackError(f"{path} of the pack cannot be read ({error.strerror}): fetch the pack again") from error
     if sha256 != entry.sha256:
-        raise PackError(f"{path} should have sha256 {entry.sha256}, has {sha256}: fetch the pack again")
+        raise PackError(f"{path} should have sha256 {entry.sha256}, has {sha256}: get the pack again")

@@ -1,1 +1,1 @@
-"""Engines: one batch and the living ranks in, loss and gradients out. Imported by the short-lived trainer only."""
+"""Engines: a batch and the living ranks in, loss and gradients out. Only the short-lived trainer imports them."""

@@ -18,8 +18,8 @@ Int32 = npt.NDArray[np.int32]
 class Batch:
     """Tokenised examples, padded on the right.
 
-    `input_ids` and `attention_mask` (1 for a token, 0 for padding) are int32 `(batch, tokens)`; `labels` are int32
-    `(batch,)`, absent where only logits are wanted.
+    `input_ids` and `attention_mask` (1 for a token, 0 for padding) are int32 `(batch, tokens)`; `labels` are
+    int32 `(batch,)`, absent where only logits are wanted.
     """
 
     input_ids: Int32
@@ -31,9 +31,9 @@ class Batch:
 class Gradients:
     """What one step yields.
 
-    `loss` is the mean cross-entropy over the batch in nats, `correct` counts its right predictions. `rows` holds the
-    gradient of the loss in the shape of the rows given: of the head and of every module in the trained blocks; other
-    modules are absent.
+    `loss` is the mean cross-entropy over the batch in nats, `correct` counts its right predictions. `rows` holds
+    the gradient of the loss in the shape of the rows given: of the head and of every module in the trained blocks;
+    other modules are absent.
     """
 
     loss: float
@@ -49,9 +49,9 @@ class Engine(Protocol):
 
         Args:
             batch: with labels.
-            rows: the living rows, `(living, width)` for every module (zero living rows included) and the head.
-            lowest_block: gradients are computed for modules of this block and above; the number of blocks itself
-                stands for the head alone.
+            rows: the living rows, `(living, width)` for every module (also where none lives) and the head.
+            lowest_block: gradients are computed for modules of this block and above; the number of blocks
+                itself stands for the head alone.
             micro_batch: examples that pass a block together. Bounds the memory, not the result.
 
         Raises:

@@ -1,0 +1,38 @@
+"""Token and position embeddings, gathered from the map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_agent.pack import Manifest
+
+from .protocol import Float32, Int32
+from .weights import WeightMap
+
+
+def embed(weights: WeightMap, manifest: Manifest, input_ids: Int32, micro_batch: int) -> Float32:
+    """Input of the first block, `(b, s, d_model)`; temporaries are those of `micro_batch` examples."""
+    examples, tokens = input_ids.shape
+    out = np.empty((examples, tokens, manifest.d_model), np.float32)
+    for start in range(0, examples, micro_batch):
+        part = slice(start, start + micro_batch)
+        out[part] = _embed(weights, manifest, input_ids[part])
+    weights.release("embedding")
+    return out
+
+
+def _embed(weights: WeightMap, manifest: Manifest, input_ids: Int32) -> Float32:
+    x = weights.gather("embedding.word", input_ids)
+    if "embedding.position" in weights:
+        x += weights.gather("embedding.position", np.arange(input_ids.shape[1]))
+    if "embedding.norm.weight" in weights:
+        gain, bias = weights.tensor("embedding.norm.weight"), weights.tensor("embedding.norm.bias")
+        x = layer_norm(x, gain, bias, manifest.embedding_norm_eps)
+    return x
+
+
+def layer_norm(x: Float32, gain: Float32, bias: Float32, eps: float) -> Float32:
+    """Layer normalisation over the last dimension (arXiv 1607.06450)."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + np.float32(eps)) * gain + bias

@@ -1,0 +1,84 @@
+"""The frozen weights of a pack, memory-mapped; float32 one block at a time."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.pack import WEIGHTS, Manifest
+from edge_agent.wire.errors import PackError
+
+from .protocol import Float32
+
+
+class WeightMap:
+    """The tensors of `weights.bin`.
+
+    Pages come in when they are read and leave the process when their section is released: they are the kernel's to
+    take back at any time, and cost no anonymous memory.
+
+    Raises:
+        PackError: a file that cannot be mapped, or that is not the one that the manifest describes.
+    """
+
+    def __init__(self, pack_dir: Path, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._map = _open(pack_dir / WEIGHTS, manifest)
+        self._arrays = {name: self._view(name) for name in manifest.tensors}
+        self._buffers: dict[str, Float32] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def tensor(self, name: str, out: Float32 | None = None) -> Float32:
+        """A tensor expanded to float32, into `out` if given. Copies."""
+        stored, scale = self._arrays[name], self._manifest.tensors[name].scale
+        out = np.empty(stored.shape, np.float32) if out is None else out
+        if scale is None:
+            np.copyto(out, stored)
+        else:
+            np.multiply(stored, self._arrays[scale], out=out)
+        return out
+
+    def gather(self, name: str, indices: npt.NDArray[np.integer]) -> Float32:
+        """The rows `indices` of an embedding table in float32, `(*indices.shape, d_model)`."""
+        rows, scale = self._arrays[name][indices], self._manifest.tensors[name].scale
+        return rows.astype(np.float32) if scale is None else np.multiply(rows, self._arrays[scale][indices])
+
+    def block(self, index: int) -> dict[str, Float32]:
+        """The tensors of one block by local name. Every block is expanded into the same buffers."""
+        for name in self._manifest.block_weights:
+            self._buffers[name] = self.tensor(f"block.{index}.{name}", self._buffers.get(name))
+        self.release(f"block.{index}")
+        return self._buffers
+
+    def release(self, section: str) -> None:
+        """Gives the pages of a section back to the system; they come in again when they are read."""
+        entries = [entry for name, entry in self._manifest.tensors.items() if name.startswith(f"{section}.")]
+        start = min(entry.offset for entry in entries) // mmap.PAGESIZE * mmap.PAGESIZE
+        end = max(entry.offset + entry.size_bytes for entry in entries)
+        self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+    def _view(self, name: str) -> npt.NDArray[np.generic]:
+        entry = self._manifest.tensors[name]
+        dtype, count = np.dtype(entry.dtype).newbyteorder("<"), math.prod(entry.shape)
+        if count * dtype.itemsize != entry.size_bytes or entry.offset + entry.size_bytes > len(self._map):
+            raise PackError(f"tensor {name!r} does not lie within {WEIGHTS} as its shape says: get the pack again")
+        return np.frombuffer(self._map, dtype, count, entry.offset).reshape(entry.shape)
+
+
+def _open(path: Path, manifest: Manifest) -> mmap.mmap:
+    """Maps the file. Its size is compared first: reading behind the end of a map kills the process."""
+    expected_bytes = manifest.files[WEIGHTS].size_bytes
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise PackError(f"{path} cannot be mapped ({error}): get the pack again") from error
+    if len(mapped) != expected_bytes:
+        raise PackError(f"{path} should have {expected_bytes} bytes, has {len(mapped)}: get the pack again")
+    return mapped
