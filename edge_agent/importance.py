@@ -109,7 +109,7 @@ def _energy(module: Module, before: Float64, after: Float64) -> Float64:
 
 
 def _inner(one: Float64, other: Float64) -> Float64:
-    return np.einsum("ij,ij->i", one, other)
+    return np.asarray(np.einsum("ij,ij->i", one, other), dtype=np.float64)
 
 
 def _parts(module: Module, rows: Float64) -> tuple[Float64, Float64, Float64]:
