@@ -1,0 +1,122 @@
+"""Real brokers for tests: Mosquitto as a process of its own, and the embedded one."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from edge_agent.wire.link import Event, Link
+
+PASSWORD = "correct horse"
+USERS = {"coordinator": PASSWORD, "pi-1": PASSWORD, "pi-2": PASSWORD}
+START_TIMEOUT_S = 20.0
+EVENT_TIMEOUT_S = 20.0
+ACL = """user coordinator
+topic readwrite rankfleet/#
+pattern readwrite rankfleet/+/%u/#
+"""
+
+
+class Mosquitto:
+    """A Mosquitto of its own, on a port that stays the same over restarts."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path, max_packet_bytes: int | None, users: Mapping[str, str], lines: tuple[str, ...]):
+        self.port = free_port()
+        self._log = folder / "mosquitto.log"
+        self._config = folder / "mosquitto.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+        passwords, acl = folder / "passwords", folder / "acl"
+        passwords.write_text("".join(f"{user}:{password}\n" for user, password in users.items()))
+        passwords.chmod(0o600)
+        subprocess.run([shutil.which("mosquitto_passwd") or "mosquitto_passwd", "-U", str(passwords)], check=True)
+        acl.write_text(ACL)
+        limit = () if max_packet_bytes is None else (f"max_packet_size {max_packet_bytes}",)
+        settings = (
+            f"listener {self.port} {self.host}",
+            f"user {getpass.getuser()}",
+            "allow_anonymous false",
+            f"password_file {passwords}",
+            f"acl_file {acl}",
+            "persistence false",
+            *limit,
+            *lines,
+        )
+        self._config.write_text("\n".join(settings) + "\n")
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([_binary(), "-c", str(self._config)], stdout=log, stderr=log)
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not _listens(self.host, self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline_s:
+                raise RuntimeError(f"Mosquitto did not start: {self._log.read_text()}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@contextlib.contextmanager
+def mosquitto(
+    folder: Path,
+    *,
+    max_packet_bytes: int | None = None,
+    users: Mapping[str, str] = USERS,
+    lines: tuple[str, ...] = (),
+    started: bool = True,
+) -> Iterator[Mosquitto]:
+    """A Mosquitto with a password a user and the ACL of the fleet; `lines` go into its configuration."""
+    require_mosquitto()
+    broker = Mosquitto(folder, max_packet_bytes, users, lines)
+    if started:
+        broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+def require_mosquitto() -> None:
+    if not Path(_binary()).exists():
+        pytest.skip("NO MOSQUITTO, so the link is NOT tested against a real broker: sudo apt install mosquitto")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(link: Link, kind: type[Event]) -> Event:
+    """The next event of `kind`; others before it are dropped."""
+    deadline_s = time.monotonic() + EVENT_TIMEOUT_S
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        event = link.receive(left_s)
+        if isinstance(event, kind):
+            return event
+    raise AssertionError(f"no {kind.__name__} in {EVENT_TIMEOUT_S} s")
+
+
+def _binary() -> str:
+    return shutil.which("mosquitto") or "/usr/sbin/mosquitto"  # which an ordinary user's PATH lacks on Debian
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
