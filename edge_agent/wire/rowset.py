@@ -58,9 +58,9 @@ def quantise_rows(layout: Layout, change: Rows, residual: Rows, ranks: Mask, sch
     """`change + residual` of `ranks` and of the head rows that changed, and the residual that this leaves.
 
     `change` holds chosen rows of each module `(chosen, width)` and the whole head; `residual` is full tables, and
-    so is the new one. Residuals of rows that were not chosen stay as they are.
+    so is the new one. Residuals of rows that were not chosen wait for the next change of their row.
     """
-    classes: Classes = np.any(change[HEAD] + residual[HEAD], axis=1)
+    classes: Classes = np.any(change[HEAD], axis=1)
     left = {name: table.copy() for name, table in residual.items()}
     tables = {}
     for name, indices in chosen(layout, ranks, classes).items():
