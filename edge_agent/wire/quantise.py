@@ -31,15 +31,17 @@ class Scheme:
     """Its number on the wire; never reused."""
     dtype: str
     levels: int
+    bits: int
+    """Upper bound of what a number costs on the wire, scales aside; entropy coding usually does better."""
 
 
 SCHEMES = {
     s.name: s
     for s in (
-        Scheme("fp32", 1, "<f4", 0),
-        Scheme("fp16", 2, "<f2", 0),
-        Scheme("int8", 3, "|i1", 127),
-        Scheme("int4", 4, "|i1", 7),
+        Scheme("fp32", 1, "<f4", 0, 32),
+        Scheme("fp16", 2, "<f2", 0, 16),
+        Scheme("int8", 3, "|i1", 127, 8),
+        Scheme("int4", 4, "|i1", 7, 4),
     )
 }
 _FP16_MAX = np.float32(65504)
