@@ -18,9 +18,7 @@ def test_words_are_the_golden_ones() -> None:
 
 def test_gaussian_bytes_are_the_golden_ones() -> None:
     values = generator(7, "device-1", 3).gaussian((3, 4), 0.05)
-    golden = (
-        "00406fbd9a9785bd678ed53c67364f3c674677bc9aa50bbd6766343d00045ebd676e73bd679e15bd331341bc337f8d3d"
-    )
+    golden = "00406fbd9a9785bd678ed53c67364f3c674677bc9aa50bbd6766343d00045ebd676e73bd679e15bd331341bc337f8d3d"
     assert values.astype("<f4").tobytes().hex() == golden
 
 
@@ -41,9 +39,7 @@ def test_uniform_permutation_and_integers_are_the_golden_ones() -> None:
     ("one", "other"),
     [((1, 2), (12,)), ((1, "2"), (1, 2)), ((1, "a", "b"), (1, "ab")), ((1,), (1, "")), ((1, 2), (2, 1))],
 )
-def test_different_paths_give_different_streams(
-    one: tuple[int, int | str], other: tuple[int, int | str]
-) -> None:
+def test_different_paths_give_different_streams(one: tuple[int, int | str], other: tuple[int, int | str]) -> None:
     assert generator(*one).words(2).tolist() != generator(*other).words(2).tolist()
 
 
