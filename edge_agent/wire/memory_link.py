@@ -1,0 +1,131 @@
+"""A broker and its links in one process, without a network: for experiments and tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from paho.mqtt.client import topic_matches_sub
+
+from .errors import LinkError
+from .link import INBOX_BYTES, Connected, Disconnected, Event, Inbox, Received, Traffic, Will
+from .mqtt import DEFAULT_PACKET_BYTES, payload_room_bytes
+
+MAX_PAYLOAD_BYTES = payload_room_bytes(DEFAULT_PACKET_BYTES)
+
+
+class MemoryBroker:
+    """Hands every message at once to all links whose subscriptions match; any thread may use it."""
+
+    def __init__(self, *, max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
+        self.max_payload_bytes = max_payload_bytes
+        self._links: dict[str, MemoryLink] = {}
+        self._lock = threading.RLock()
+
+    def link(
+        self,
+        client_id: str,
+        subscriptions: Sequence[str],
+        will: Will | None = None,
+        *,
+        inbox_bytes: int = INBOX_BYTES,
+    ) -> MemoryLink:
+        """A connected link. It takes the place of an earlier one of the same client, as with MQTT."""
+        with self._lock:
+            self.cut(client_id)
+            self._links[client_id] = link = MemoryLink(self, client_id, subscriptions, will, Inbox(inbox_bytes))
+            link.restore()
+        return link
+
+    def cut(self, client_id: str) -> None:
+        """Breaks the connection of a client without a farewell: the others get its will."""
+        with self._lock:
+            link = self._links.get(client_id)
+            if link is None or not link.connected:
+                return
+            link.lose("the connection was cut")
+            if link.will is not None:
+                self.deliver(link.will.topic, link.will.payload)
+
+    def restore(self, client_id: str) -> None:
+        """Lets a client that was cut connect again."""
+        with self._lock:
+            self._links[client_id].restore()
+
+    def leave(self, client_id: str) -> None:
+        """A farewell: no will is sent."""
+        with self._lock:
+            self._links[client_id].lose("closed")
+
+    def deliver(self, topic: str, payload: bytes) -> None:
+        """Hands one message to everyone who subscribed to its topic."""
+        with self._lock:
+            for link in self._links.values():
+                link.offer(topic, payload)
+
+
+class MemoryLink:
+    """A `Link` to a `MemoryBroker`, which makes it. Counts topic and payload as its traffic."""
+
+    def __init__(
+        self, broker: MemoryBroker, client_id: str, subscriptions: Sequence[str], will: Will | None, inbox: Inbox
+    ) -> None:
+        self.will = will
+        self.connected = False
+        self._broker = broker
+        self._client_id = client_id
+        self._subscriptions = tuple(subscriptions)
+        self._inbox = inbox
+        self._traffic = Traffic(0, 0)
+        self._closed = False
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Largest payload that the broker takes."""
+        return self._broker.max_payload_bytes
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> bool:
+        """Hands one message to the broker; False if the connection is cut. The quality of service makes no difference.
+
+        Raises:
+            LinkError: the payload has more than `max_payload_bytes`.
+        """
+        if len(payload) > self.max_payload_bytes:
+            raise LinkError(f"a payload of {len(payload)} bytes for {topic} exceeds {self.max_payload_bytes}")
+        if not self.connected:
+            return False
+        self._traffic = self._traffic._replace(bytes_up=self._traffic.bytes_up + len(topic) + len(payload))
+        self._broker.deliver(topic, payload)
+        return True
+
+    def receive(self, timeout_s: float) -> Event | None:
+        """The next event, in order; None if there was none for `timeout_s` seconds."""
+        return self._inbox.get(timeout_s)
+
+    def traffic(self) -> Traffic:
+        """Topics and payloads since the link was made."""
+        return self._traffic
+
+    def close(self) -> None:
+        """Leaves, without a will."""
+        if not self._closed:
+            self._closed = True
+            self._broker.leave(self._client_id)
+
+    def offer(self, topic: str, payload: bytes) -> None:
+        """For the broker: takes a message if it is connected and subscribed to its topic."""
+        if self.connected and any(topic_matches_sub(pattern, topic) for pattern in self._subscriptions):
+            self._traffic = self._traffic._replace(bytes_down=self._traffic.bytes_down + len(topic) + len(payload))
+            self._inbox.put(Received(topic, payload))
+
+    def lose(self, reason: str) -> None:
+        """For the broker: the connection is gone."""
+        if self.connected and not self._closed:
+            self._inbox.put(Disconnected(reason, fatal=False))
+        self.connected = False
+
+    def restore(self) -> None:
+        """For the broker: the connection is there (again)."""
+        if not self._closed and not self.connected:
+            self.connected = True
+            self._inbox.put(Connected(session_present=False))
