@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import Any
 
 from .config import RoundSettings
 
@@ -85,7 +85,7 @@ class Tick:
     now_s: float
 
 
-Event = Union[Ready, Lost, Stored, Declined, Closed, Tick]
+Event = Ready | Lost | Stored | Declined | Closed | Tick
 
 
 # Actions
@@ -127,7 +127,7 @@ class Finish:
     """The last round is closed."""
 
 
-Action = Union[Open, Replan, Close, Waiting, Finish]
+Action = Open | Replan | Close | Waiting | Finish
 
 
 @dataclass(frozen=True)

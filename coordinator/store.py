@@ -7,6 +7,7 @@ are written together. An update is acknowledged only after it was written here. 
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 from edge_agent.wire.database import Database
@@ -111,11 +112,12 @@ class Store(Database):
             raise StoreError(f"{self.path} has no update of {device} for round {number}")
         return bytes(row[0])
 
-    def close_round(self, number: int, checkpoint: Checkpoint, delta: tuple[bytes, bytes], record: bytes) -> None:
+    def close_round(self, number: int, checkpoint: Checkpoint, delta: bytes, record: bytes) -> None:
         """Writes all that a closed round leaves behind, and drops the bodies of its updates."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO checkpoint VALUES (0, ?, ?, ?, ?)", checkpoint)
-            db.execute("INSERT OR REPLACE INTO delta VALUES (?, ?, ?)", (checkpoint.version, *delta))
+            digest = hashlib.sha256(delta).digest()
+            db.execute("INSERT OR REPLACE INTO delta VALUES (?, ?, ?)", (checkpoint.version, digest, delta))
             db.execute("INSERT OR REPLACE INTO round VALUES (?, ?)", (number, record))
             db.execute("UPDATE contribution SET body = NULL WHERE round = ?", (number,))
             db.execute("DELETE FROM plan WHERE round = ?", (number,))

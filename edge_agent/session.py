@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from edge_agent.wire import messages as m
 T = TypeVar("T")
 
 HELLO_AGAIN_S = 5.0
+OFFER_AGAIN_S = 10.0
+READY_AGAIN_S = 30.0
 
 
 class Phase(enum.Enum):
@@ -65,6 +67,7 @@ class Measured:
 
     examples: int
     holdout: int
+    longest_tokens: int
     capability: m.Capability
 
 
@@ -107,10 +110,24 @@ class Tick:
     now_s: float
 
 
-Event = Union[
-    Connected, Disconnected, PackReady, Measured, Fetched, FetchFailed, Trained, FinalKept, JobFailed, Tick,
-    m.Welcome, m.Plan, m.Acknowledged, m.Rejected, m.Final, m.Leave,
-]  # fmt: skip
+Event = (
+    Connected
+    | Disconnected
+    | PackReady
+    | Measured
+    | Fetched
+    | FetchFailed
+    | Trained
+    | FinalKept
+    | JobFailed
+    | Tick
+    | m.Welcome
+    | m.Plan
+    | m.Acknowledged
+    | m.Rejected
+    | m.Final
+    | m.Leave
+)
 
 
 # Actions
@@ -121,6 +138,14 @@ class Send:
     """Send a message to the coordinator."""
 
     message: m.Message
+
+
+@dataclass(frozen=True)
+class Join:
+    """Remember the fleet's terms; `fresh` if the model state and the outbox belong to other terms: drop them."""
+
+    welcome: m.Welcome
+    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -177,12 +202,16 @@ class Exit:
     failure: str | None
 
 
-Action = Union[Send, FetchPack, Measure, Fetch, Train, KeepFinal, StopJob, Settle, Exit]
+Action = Send | Join | FetchPack | Measure | Fetch | Train | KeepFinal | StopJob | Settle | Exit
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything the session remembers. `version` is that of the model state on disk."""
+    """Everything the session remembers.
+
+    `version` is that of the model state on disk, `welcome` the terms that it belongs to (also those of an earlier
+    run), `offer` the update in the outbox.
+    """
 
     agent_version: str
     pack: bytes | None
@@ -190,7 +219,8 @@ class State:
     phase: Phase = Phase.JOINING
     online: bool = False
     welcomed: bool = False
-    hello_due_s: float = 0.0
+    repeat_due_s: float = 0.0
+    """When to say again what nobody has answered."""
     welcome: m.Welcome | None = None
     ready: m.Ready | None = None
     work: m.Plan | m.Final | None = None
@@ -210,7 +240,7 @@ def _hello(state: State) -> Send:
 
 
 def _connected(state: State, event: Connected) -> Step:
-    return replace(state, online=True, welcomed=False), (_hello(state),)
+    return replace(state, online=True, welcomed=False, repeat_due_s=0.0), ()
 
 
 def _disconnected(state: State, event: Disconnected) -> Step:
@@ -218,19 +248,31 @@ def _disconnected(state: State, event: Disconnected) -> Step:
 
 
 def _tick(state: State, event: Tick) -> Step:
-    if not state.online or state.welcomed or event.now_s < state.hello_due_s:
+    if not state.online or event.now_s < state.repeat_due_s:
         return state, ()
-    return replace(state, hello_due_s=event.now_s + HELLO_AGAIN_S), (_hello(state),)
+    if not state.welcomed:
+        return replace(state, repeat_due_s=event.now_s + HELLO_AGAIN_S), (_hello(state),)
+    if state.phase is Phase.OFFERING:
+        return replace(state, repeat_due_s=event.now_s + OFFER_AGAIN_S), _repeat(state)
+    if state.phase is Phase.IDLE:
+        return replace(state, repeat_due_s=event.now_s + READY_AGAIN_S), _repeat(state)
+    return state, ()
 
 
 def _welcome(state: State, event: m.Welcome) -> Step:
-    if state.welcome is not None and event != state.welcome:
-        reason = "the fleet's terms (pack, classes, seed or training settings) changed: restart the agent to join anew"
-        return replace(state, phase=Phase.DONE), (StopJob(), Exit(reason))
+    known, joining = state.welcome, state.phase is Phase.JOINING
     state = replace(state, welcomed=True, welcome=event)
-    if state.phase is Phase.JOINING:
-        return replace(state, phase=Phase.FETCHING), (FetchPack(event.pack),)
-    return state, _repeat(state)
+    if known is not None and _start_of(known) != _start_of(event):
+        state = replace(state, phase=Phase.FETCHING, version=0, ready=None, work=None, offer=None)
+        return state, (StopJob(), Join(event, fresh=True), FetchPack(event.pack))
+    if joining:
+        return replace(state, phase=Phase.FETCHING), (Join(event, fresh=False), FetchPack(event.pack))
+    return state, (Join(event, fresh=False), *_repeat(state))
+
+
+def _start_of(welcome: m.Welcome) -> tuple[object, ...]:
+    """The terms that fix what a model state means; the settings of training may change between rounds."""
+    return welcome.fleet, welcome.seed, welcome.slots, welcome.classes, welcome.pack
 
 
 def _repeat(state: State) -> tuple[Action, ...]:
@@ -253,7 +295,7 @@ def _measured(state: State, event: Measured) -> Step:
     if state.phase is not Phase.MEASURING:
         return state, ()
     pack = _required(state.welcome).pack.sha256
-    ready = m.Ready(pack, event.examples, event.holdout, state.version, event.capability)
+    ready = m.Ready(pack, event.examples, event.holdout, event.longest_tokens, state.version, event.capability)
     state = replace(state, phase=Phase.IDLE, ready=ready)
     if state.offer is not None:
         return replace(state, phase=Phase.OFFERING), (Send(ready), Send(state.offer))
@@ -293,7 +335,7 @@ def _fetched(state: State, event: Fetched) -> Step:
 
 def _fetch_failed(state: State, event: FetchFailed) -> Step:
     if state.phase is Phase.FETCHING:
-        return replace(state, phase=Phase.JOINING, welcome=None, welcomed=False), ()
+        return replace(state, phase=Phase.JOINING, welcomed=False), ()
     if state.phase is not Phase.CATCHING_UP:
         return state, ()
     return replace(state, phase=Phase.IDLE, work=None, welcomed=False), ()

@@ -9,27 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from edge_agent.wire.cost import buckets_up_to
 from edge_agent.wire.errors import EngineError, PackError
 
 Int32 = npt.NDArray[np.int32]
 
-BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Sequence lengths, in tokens, that batches are padded to: shapes repeat, and little is padded."""
-
 # The library's encodings hold every token as a string too: for all texts at once that would be the peak of the process.
 _TEXTS_AT_ONCE = 64
-
-
-def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
-    """The smallest of the ascending `buckets` that holds `length` tokens.
-
-    Raises:
-        EngineError: none of them does.
-    """
-    for tokens in buckets:
-        if length <= tokens:
-            return tokens
-    raise EngineError(f"a sequence of {length} tokens is longer than the largest bucket, {buckets[-1]} tokens: cut it")
 
 
 class Tokeniser:
@@ -53,7 +39,7 @@ class Tokeniser:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._pad_id = pad_id
-        self.buckets: tuple[int, ...] = (*(b for b in BUCKETS if b < max_tokens), max_tokens)
+        self.buckets: tuple[int, ...] = buckets_up_to(max_tokens)
         """Lengths to pad to: the common ones below `max_tokens`, and that itself."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -63,7 +49,7 @@ class Tokeniser:
         """
         return [encoded or [self._pad_id] for encoded in self._encoded(texts)]
 
-    def collate(self, ids: Sequence[Sequence[int]], pad_to: int) -> tuple[Int32, Int32]:
+    def collate(self, ids: Sequence[Sequence[int] | Int32], pad_to: int) -> tuple[Int32, Int32]:
         """Input ids and attention mask (1 for a token, 0 for padding), both `(len(ids), pad_to)`.
 
         Raises:

@@ -78,6 +78,20 @@ def _check_head(kind: Kind, data: bytes) -> None:
         raise PayloadError(f"checksum mismatch in a {kind.name.lower()} of {len(data)} bytes: cut short or altered")
 
 
+def kind_of(data: bytes) -> Kind:
+    """What `data` says it is; `unseal` checks that.
+
+    Raises:
+        PayloadError: if it is no container.
+    """
+    try:
+        return Kind(data[len(MAGIC) : _HEAD_BYTES - 1])
+    except ValueError:
+        raise PayloadError(
+            f"expected an update, a delta or a snapshot, got bytes that start with {data[:8]!r}"
+        ) from None
+
+
 class Reader:
     """Takes little-endian arrays from the front of a body."""
 

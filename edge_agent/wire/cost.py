@@ -14,16 +14,18 @@ Peak bytes that count against the budget (anonymous memory of the process tree, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import BudgetError
+from .errors import BudgetError, EngineError
 from .messages import Capability, CostTable
 
 FLOAT_BYTES = 4
 LIVING_BYTES = 2 * FLOAT_BYTES
 TRAINED_BYTES = 6 * FLOAT_BYTES
 MICRO_BATCHES = (8, 4, 2, 1)
+BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Sequence lengths, in tokens, that batches are padded to: shapes repeat, and little is padded."""
 _US_PER_S = 1e6
 
 
@@ -120,6 +122,23 @@ def too_small(budget_bytes: int, smallest_bytes: int) -> BudgetError:
         "raise memory.budget_bytes on this device, or use a smaller model or shorter texts",
         smallest_bytes,
     )
+
+
+def buckets_up_to(max_tokens: int) -> tuple[int, ...]:
+    """Lengths to pad to, ascending: the common ones below `max_tokens`, and that itself."""
+    return (*(b for b in BUCKETS if b < max_tokens), max_tokens)
+
+
+def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
+    """The smallest of the ascending `buckets` that holds `length` tokens.
+
+    Raises:
+        EngineError: none of them does.
+    """
+    for tokens in buckets:
+        if length <= tokens:
+            return tokens
+    raise EngineError(f"a sequence of {length} tokens is longer than the largest bucket, {buckets[-1]} tokens: cut it")
 
 
 def micro_batches(batch: int) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ class MemoryBroker:
         """A connected link. It takes the place of an earlier one of the same client, as with MQTT."""
         with self._lock:
             self.cut(client_id)
-            self._links[client_id] = link = MemoryLink(self, client_id, subscriptions, will, Inbox(inbox_bytes))
+            self._links[client_id] = link = MemoryLink(self, subscriptions, will, Inbox(inbox_bytes))
             link.restore()
         return link
 
@@ -52,10 +52,10 @@ class MemoryBroker:
         with self._lock:
             self._links[client_id].restore()
 
-    def leave(self, client_id: str) -> None:
+    def leave(self, link: MemoryLink) -> None:
         """A farewell: no will is sent."""
         with self._lock:
-            self._links[client_id].lose("closed")
+            link.lose("closed")
 
     def deliver(self, topic: str, payload: bytes) -> None:
         """Hands one message to everyone who subscribed to its topic."""
@@ -67,13 +67,10 @@ class MemoryBroker:
 class MemoryLink:
     """A `Link` to a `MemoryBroker`, which makes it. Counts topic and payload as its traffic."""
 
-    def __init__(
-        self, broker: MemoryBroker, client_id: str, subscriptions: Sequence[str], will: Will | None, inbox: Inbox
-    ) -> None:
+    def __init__(self, broker: MemoryBroker, subscriptions: Sequence[str], will: Will | None, inbox: Inbox) -> None:
         self.will = will
         self.connected = False
         self._broker = broker
-        self._client_id = client_id
         self._subscriptions = tuple(subscriptions)
         self._inbox = inbox
         self._traffic = Traffic(0, 0)
@@ -110,7 +107,7 @@ class MemoryLink:
         """Leaves, without a will."""
         if not self._closed:
             self._closed = True
-            self._broker.leave(self._client_id)
+            self._broker.leave(self)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """For the broker: takes a message if it is connected and subscribed to its topic."""

@@ -9,7 +9,7 @@ Protocol versions, newest first:
 
 from __future__ import annotations
 
-from typing import Annotated, Union
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -95,7 +95,7 @@ class Hello(Message, tag="hello", frozen=True):
     """First message of a connection. `pack` is the manifest hash of the pack on disk, if any."""
 
     agent_version: Name
-    pack: Union[Sha256, None]
+    pack: Sha256 | None
     version: Count
     """Version of the model state on disk; 0 is the seed state, which needs no download."""
 
@@ -106,6 +106,8 @@ class Ready(Message, tag="ready", frozen=True):
     pack: Sha256
     examples: Positive
     holdout: Count
+    longest_tokens: Positive
+    """Tokens of the longest local text, cut at the fleet's `max_tokens`."""
     version: Count
     capability: Capability
 
@@ -125,7 +127,7 @@ class Declined(Message, tag="declined", frozen=True):
 
     round: Count
     reason: Reason
-    smallest_budget_bytes: Union[Count, None]
+    smallest_budget_bytes: Count | None
 
 
 class Offer(Message, tag="offer", frozen=True):
@@ -140,7 +142,7 @@ class Finished(Message, tag="finished", frozen=True):
     """The final model is on disk and verified."""
 
     version: Count
-    accuracy: Union[Fraction, None]
+    accuracy: Fraction | None
     bytes_up: Count
     bytes_down: Count
     pack_bytes_down: Count
@@ -164,6 +166,12 @@ class Welcome(Message, tag="welcome", frozen=True):
     classes: tuple[Name, ...]
     pack: ObjectRef
     training: Training
+
+
+class Outdated(Message, tag="outdated", frozen=True):
+    """A Hello was not new: the device's boot counter went back, as when its disk was replaced. It must go on above."""
+
+    boot: Count
 
 
 class Plan(Message, tag="plan", frozen=True):
@@ -195,7 +203,7 @@ class Acknowledged(Message, tag="acknowledged", frozen=True):
 class Rejected(Message, tag="rejected", frozen=True):
     """Something from this device was refused, with the reason; `round` if it concerned one."""
 
-    round: Union[Count, None]
+    round: Count | None
     reason: Reason
     final: bool
     """True if trying again cannot help."""
@@ -246,8 +254,8 @@ class Phase(Record, frozen=True):
     name: Name
     wall_s: float
     cpu_s: float
-    peak_rss_bytes: Union[Count, None]
-    anonymous_bytes: Union[Count, None]
+    peak_rss_bytes: Count | None
+    anonymous_bytes: Count | None
 
 
 class RoundReport(Record, frozen=True):
@@ -276,5 +284,5 @@ class RoundReport(Record, frozen=True):
     phases: tuple[Phase, ...]
 
 
-FromAgent = Union[Hello, Ready, Progress, Declined, Offer, Finished, Offline, Want, Chunk, Missing]
-FromCoordinator = Union[Welcome, Plan, Acknowledged, Rejected, Final, Leave, Want, Chunk, Missing]
+FromAgent = Hello | Ready | Progress | Declined | Offer | Finished | Offline | Want | Chunk | Missing
+FromCoordinator = Welcome | Outdated | Plan | Acknowledged | Rejected | Final | Leave | Want | Chunk | Missing

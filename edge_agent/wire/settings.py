@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import ConfigError
+from .mqtt import MqttSettings
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
     username: str = ""
+    """Name to give to the broker; empty: the device's name."""
     password_file: Path | None = None
     """A file whose first line is the password; keep it readable by the agent's user only."""
     protocol: Literal["auto", "3.1.1", "5"] = "auto"
@@ -41,6 +43,24 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.password_file is None:
             return ""
         return read_text(self.password_file, "broker.password_file").split("\n", 1)[0]
+
+
+def mqtt_settings(broker: BrokerSettings, client: str) -> MqttSettings:
+    """What a link needs to reach `broker` as `client`.
+
+    Raises:
+        ConfigError: the password file cannot be read.
+    """
+    return MqttSettings(
+        host=broker.host,
+        port=broker.port,
+        client_id=client,
+        username=broker.username or client,
+        password=broker.password(),
+        protocol=broker.protocol,
+        keepalive_s=broker.keepalive_s,
+        max_packet_bytes=broker.max_packet_bytes,
+    )
 
 
 def read_text(path: Path, what: str) -> str:

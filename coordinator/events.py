@@ -1,0 +1,122 @@
+"""What the coordinator tells whoever watches it: one structure an event, also printed as JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from edge_agent.wire import messages as m
+
+
+class Watched(msgspec.Struct, frozen=True, tag_field="event"):
+    """Base of all events."""
+
+
+class Listening(Watched, frozen=True, tag="listening"):
+    """The coordinator is connected to its broker."""
+
+    host: str
+    port: int
+    fleet: str
+
+
+class Joined(Watched, frozen=True, tag="joined"):
+    """A device is online and prepared."""
+
+    device: str
+    examples: int
+    budget_bytes: int
+
+
+class Left(Watched, frozen=True, tag="left"):
+    """A device went offline."""
+
+    device: str
+    reason: str
+
+
+class Waiting(Watched, frozen=True, tag="waiting"):
+    """Nothing can go on until something changes."""
+
+    reason: str
+
+
+class Opened(Watched, frozen=True, tag="opened"):
+    """A round began."""
+
+    round: int
+    rounds: int
+    cohort: tuple[str, ...]
+    ranks_alive: int
+
+
+class Training(Watched, frozen=True, tag="training"):
+    """A device reports progress."""
+
+    device: str
+    round: int
+    phase: str
+    step: int
+    steps: int
+    loss: float
+
+
+class Received(Watched, frozen=True, tag="received"):
+    """A device's update is on disk."""
+
+    device: str
+    round: int
+    report: m.RoundReport
+
+
+class Refused(Watched, frozen=True, tag="refused"):
+    """A device declined, or something it sent was refused."""
+
+    device: str
+    reason: str
+    smallest_budget_bytes: int | None = None
+
+
+class RoundRecord(msgspec.Struct, frozen=True):
+    """What a closed round leaves on record. `accuracy` is of the model that the round started from, over the hold-outs
+    of its contributors; None where they hold nothing out. Bytes are sizes of the encoded objects."""
+
+    round: int
+    version: int
+    contributors: tuple[str, ...]
+    examples: int
+    loss: float
+    accuracy: float | None
+    ranks_alive: int
+    modules_alive: int
+    budget_ranks: int
+    updates_bytes: int
+    delta_bytes: int
+    wall_s: float
+
+
+class Closed(Watched, frozen=True, tag="closed"):
+    """A round was aggregated and checkpointed."""
+
+    record: RoundRecord
+
+
+class Finished(Watched, frozen=True, tag="finished"):
+    """A device holds the final model."""
+
+    device: str
+    finished: m.Finished
+
+
+class Done(Watched, frozen=True, tag="done"):
+    """The run is over; `missing` are devices that did not confirm the final model."""
+
+    rounds: int
+    missing: tuple[str, ...]
+
+
+AnyEvent = (
+    Listening | Joined | Left | Waiting | Opened | Training | Received | Refused | Closed | Finished | Done
+)  # fmt: skip
+Watch = Callable[[Watched], None]

@@ -1,0 +1,79 @@
+"""The fleet's model at one version, and the way a round's updates move it to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from coordinator.aggregate import Aggregator, advance
+from coordinator.arbitrate import arbitrate, cast, empty_ballot
+from coordinator.store import Checkpoint
+from edge_agent.wire import state as states
+from edge_agent.wire.codec import Update
+from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.quantise import Scheme
+from edge_agent.wire.ranks import Layout, Rows
+from edge_agent.wire.state import ModelState
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FleetModel:
+    """`residual` is what the broadcasts lost so far, `importance` `(modules, slots)` the ranks' last mean scores."""
+
+    state: ModelState
+    residual: Rows
+    importance: Float64
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What closing a round gave: the next model and the delta to broadcast."""
+
+    model: FleetModel
+    delta: bytes
+
+
+def start(layout: Layout, seed: int) -> FleetModel:
+    """The model before the first round."""
+    state = states.seed_state(layout, seed)
+    return FleetModel(state, layout.empty_rows(), np.zeros(state.mask.shape))
+
+
+def close_round(
+    model: FleetModel, updates: Iterable[Update], budget_ranks: int, threshold: float, scheme: Scheme
+) -> Closing:
+    """Averages `updates`, arbitrates the ranks to `budget_ranks`, and moves the model. One update is held at a time."""
+    aggregator, ballot = Aggregator(model.state.layout), empty_ballot(model.state.layout)
+    for update in updates:
+        aggregator.add(update)
+        ballot = cast(ballot, update)
+    importance = ballot.importance(model.importance)
+    verdict = arbitrate(model.state.mask, ballot, importance, budget_ranks, threshold)
+    step = advance(model.state, aggregator.mean(), model.residual, verdict.mask, scheme)
+    return Closing(FleetModel(step.state, step.residual, importance * verdict.mask), step.delta)
+
+
+def to_checkpoint(model: FleetModel) -> Checkpoint:
+    """The model as the store keeps it."""
+    lost = replace(model.state, rows=model.residual)
+    scores = model.importance.astype("<f8").tobytes()
+    return Checkpoint(model.state.version, states.to_bytes(model.state), states.to_bytes(lost), scores)
+
+
+def from_checkpoint(checkpoint: Checkpoint, layout: Layout) -> FleetModel:
+    """Inverse of `to_checkpoint`.
+
+    Raises:
+        PayloadError: the checkpoint is altered, or of another layout.
+    """
+    state = states.from_bytes(checkpoint.state, layout)
+    residual = states.from_bytes(checkpoint.residual, layout).rows
+    scores = np.frombuffer(checkpoint.scores, "<f8")
+    if scores.size != state.mask.size:
+        raise PayloadError(f"a checkpoint of this layout has {state.mask.size} scores, got {scores.size}")
+    return FleetModel(state, residual, scores.reshape(state.mask.shape).astype(np.float64))

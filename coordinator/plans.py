@@ -1,0 +1,105 @@
+"""Makes each device's part in a round from the fleet's model and what the device can do."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from coordinator import schedule
+from coordinator.allocate import Allocation, Terms, allocate
+from coordinator.config import CoordinatorConfig
+from coordinator.fleet_model import FleetModel
+from coordinator.objects import Objects
+from edge_agent.wire import cost
+from edge_agent.wire import messages as m
+from edge_agent.wire import state as states
+from edge_agent.wire.pack import Manifest, load_manifest, module_layout
+from edge_agent.wire.quantise import find_scheme
+from edge_agent.wire.ranks import pack_mask
+
+TRAIN_SHARE = 0.6
+"""Share of a round's deadline that training may take; as much again is left for upload and for surprises."""
+UPLOAD_SHARE = 0.2
+
+
+class Planner:
+    """The fleet's terms, and plans made of them.
+
+    Raises:
+        PackError: there is no pack where the configuration says.
+        ConfigError: the schedule's phases do not fit into the rounds.
+    """
+
+    def __init__(self, config: CoordinatorConfig, objects: Objects) -> None:
+        self._config = config
+        self._objects = objects
+        self._manifest: Manifest = load_manifest(Path(config.pack))
+        self.layout = module_layout(self._manifest, config.ranks.initial, len(config.classes))
+        self._schedule = schedule.Schedule(
+            rounds=config.round.rounds,
+            initial=self.layout.ranks,
+            target=max(1, round(config.ranks.target * len(self.layout.modules))),
+            warmup=config.ranks.warmup_rounds,
+            final=config.ranks.final_rounds,
+        )
+        self.welcome = m.Welcome(
+            fleet=config.fleet,
+            seed=config.seed,
+            slots=config.ranks.initial,
+            classes=config.classes,
+            pack=objects.manifest,
+            training=config.message_training(),
+        )
+
+    def budget_ranks(self, number: int) -> int:
+        """Ranks that are to live after round `number`."""
+        return schedule.budget_ranks(self._schedule, number)
+
+    def allocation(self, model: FleetModel, ready: m.Ready) -> Allocation:
+        """What a device is to train of `model`.
+
+        Raises:
+            BudgetError: nothing fits the device's budget.
+        """
+        return allocate(self.layout, model.state.mask, model.importance, ready.capability, self._terms(ready))
+
+    def plan(self, model: FleetModel, ready: m.Ready, number: int) -> m.Plan:
+        """The part in round `number` of a device that is at the version it reported. Raises as `allocation`."""
+        allocation = self.allocation(model, ready)
+        return m.Plan(
+            round=number,
+            rounds=self._config.round.rounds,
+            version=model.state.version,
+            deltas=self._objects.path_from(ready.version, lambda: states.to_bytes(model.state)),
+            state_sha256=states.digest(model.state),
+            trained=pack_mask(allocation.trained),
+            budget_ranks=self.budget_ranks(number),
+            lowest_block=allocation.lowest_block,
+            deadline_s=self._config.round.deadline_s,
+        )
+
+    def final(self, model: FleetModel, version: int) -> m.Final:
+        """The way from `version` to the final model."""
+        deltas = self._objects.path_from(version, lambda: states.to_bytes(model.state))
+        return m.Final(model.state.version, deltas, states.digest(model.state))
+
+    def _terms(self, ready: m.Ready) -> Terms:
+        training, deadline_s = self._config.training, self._config.round.deadline_s
+        longest = cost.bucket(min(ready.longest_tokens, self._max_tokens), self._buckets)
+        return Terms(
+            batch=training.batch_size,
+            token_buckets=tuple(sorted((b for b in self._buckets if b <= longest), reverse=True)),
+            mapped_bytes=self._manifest.mapped_working_set_bytes,
+            steps=training.local_steps or math.ceil(ready.examples / training.batch_size),
+            train_s=TRAIN_SHARE * deadline_s,
+            upload_s=UPLOAD_SHARE * deadline_s,
+            scheme=find_scheme(training.quantisation),
+        )
+
+    @property
+    def _max_tokens(self) -> int:
+        return min(self._config.training.max_tokens, self._manifest.max_tokens)
+
+    @property
+    def _buckets(self) -> tuple[int, ...]:
+        return cost.buckets_up_to(self._max_tokens)

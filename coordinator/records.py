@@ -1,0 +1,43 @@
+"""The record of a closed round, from the devices' reports."""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.events import RoundRecord
+from coordinator.fleet_model import Closing
+from coordinator.round import Close
+from coordinator.store import Store
+from edge_agent.wire import messages as m
+
+
+def make_record(store: Store, action: Close, closing: Closing, budget_ranks: int, wall_s: float) -> RoundRecord:
+    """What round `action.round` leaves on record; means are weighted by examples."""
+    reports = reports_of(store, action.round)
+    mask = closing.model.state.mask
+    examples = sum(report.examples for report in reports.values())
+    return RoundRecord(
+        round=action.round,
+        version=closing.model.state.version,
+        contributors=action.contributors,
+        examples=examples,
+        loss=sum(report.loss * report.examples for report in reports.values()) / examples,
+        accuracy=_accuracy(list(reports.values())),
+        ranks_alive=int(mask.sum()),
+        modules_alive=int(mask.any(axis=1).sum()),
+        budget_ranks=budget_ranks,
+        updates_bytes=sum(len(store.contribution_body(action.round, device)) for device in action.contributors),
+        delta_bytes=len(closing.delta),
+        wall_s=wall_s,
+    )
+
+
+def reports_of(store: Store, number: int) -> dict[str, m.RoundReport]:
+    """Reports of the devices that contributed to round `number`."""
+    rows = store.contributors(number)
+    return {device: msgspec.msgpack.decode(body, type=m.RoundReport) for device, (_, body) in rows.items()}
+
+
+def _accuracy(reports: list[m.RoundReport]) -> float | None:
+    total = sum(report.holdout_total for report in reports)
+    return sum(report.holdout_correct for report in reports) / total if total else None

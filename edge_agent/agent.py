@@ -1,0 +1,346 @@
+"""The agent's resident supervisor: carries out what the session decides.
+
+It holds the MQTT link, fetches, starts trainer processes and sends what they leave in the outbox. It imports neither
+numpy nor onnxruntime: what trains lives in a process of its own, for one round.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TypeVar
+
+import msgspec
+
+from edge_agent import capability, config, jobs, memory, session
+from edge_agent.fetching import Fetcher
+from edge_agent.meter import Account, PhaseMeter, TrafficMeter
+from edge_agent.store import Outgoing, Store
+from edge_agent.wire import frame, link, replay, topics, transfer
+from edge_agent.wire import messages as m
+from edge_agent.wire.errors import LinkError, RankfleetError, WireError
+from edge_agent.wire.mqtt import MqttLink
+from edge_agent.wire.settings import mqtt_settings
+
+LOGGER = logging.getLogger("rankfleet.agent")
+POLL_S = 0.05
+T = TypeVar("T")
+
+Connect = Callable[[int], link.Link]
+"""Makes the link of this boot: the boot number is part of the last will."""
+
+
+class Agent:
+    """One agent. `run` returns when the coordinator dismisses it, and raises what it cannot mend."""
+
+    def __init__(self, settings: config.AgentConfig, store: Store, connect: Connect) -> None:
+        self._settings = settings
+        self._store = store
+        self._connect = connect
+        self._budget_bytes = config.budget_bytes(settings, memory.available_bytes())
+        self._boot = store.next_boot()
+        self._sequence = 0
+        self._seen = replay.Seen()
+        self._decoder = frame.Decoder(m.FromCoordinator)
+        self._fetcher = Fetcher(settings.state_dir)
+        self._runner = jobs.Runner()
+        self._phases = PhaseMeter()
+        self._traffic = TrafficMeter(_load_account(store))
+        self._state = _initial(store)
+        self._fetching = False
+        self._exit: session.Exit | None = None
+        self._link = connect(self._boot)
+
+    def run(self) -> None:
+        """Serves until dismissed.
+
+        Raises:
+            LinkError: the broker refuses for good.
+            RankfleetError: the coordinator refuses, the data or the budget cannot be used, or the disk is full.
+        """
+        try:
+            while self._exit is None:
+                self._turn()
+        finally:
+            self._runner.stop()
+            self._book_traffic()
+            self.close()
+        if self._exit.failure is not None:
+            raise RankfleetError(self._exit.failure)
+
+    def close(self) -> None:
+        """Says farewell, so that the coordinator need not wait for the last will."""
+        self._send(m.Offline("the agent was stopped"))
+        self._link.close()
+
+    def _turn(self) -> None:
+        """One turn of the loop: what the link, the fetcher, the trainer and the clock have to say."""
+        event = self._link.receive(POLL_S)
+        if event is not None:
+            self._on_link(event)
+        self._book_traffic()
+        if self._fetching:
+            self._poll_fetcher()
+        line = self._runner.poll()
+        if line is not None:
+            self._on_line(line)
+        self._feed(session.Tick(time.monotonic()))
+
+    def _on_link(self, event: link.Event) -> None:
+        if isinstance(event, link.Connected):
+            LOGGER.info("connected to the broker")
+            self._feed(session.Connected())
+        elif isinstance(event, link.Disconnected):
+            if event.fatal:
+                raise LinkError(event.reason)
+            LOGGER.warning("no connection: %s", event.reason)
+            self._feed(session.Disconnected())
+        else:
+            self._on_payload(event.payload)
+
+    def _on_payload(self, payload: bytes) -> None:
+        try:
+            envelope = self._decoder.decode(payload)
+            self._seen, new = replay.admit(self._seen, envelope.boot, envelope.sequence)
+            if new:
+                self._on_message(envelope.message)
+        except WireError as error:
+            LOGGER.warning("refused a message of the coordinator: %s", error)
+
+    def _on_message(self, message: m.FromCoordinator) -> None:
+        if isinstance(message, m.Want):
+            self._serve(message)
+        elif isinstance(message, m.Chunk):
+            self._fetcher.take(message, time.monotonic())
+        elif isinstance(message, m.Missing):
+            failed = self._fetcher.missing(message.sha256)
+            if failed is not None:
+                self._feed(failed)
+        elif isinstance(message, m.Outdated):
+            self._start_above(message.boot)
+        else:
+            self._feed(message)
+
+    def _start_above(self, boot: int) -> None:
+        """Takes a boot number that the coordinator has not seen; the link starts anew, for the will carries it."""
+        if boot < self._boot or self._state.welcomed:
+            return
+        self._boot, self._sequence = boot + 1, 0
+        self._store.put(boot=str(self._boot).encode())
+        self._link.close()
+        self._link = self._connect(self._boot)
+        self._traffic.restart()
+        self._feed(session.Disconnected())
+
+    def _serve(self, want: m.Want) -> None:
+        outgoing = self._store.outgoing()
+        if outgoing is None or outgoing.sha256 != want.sha256:
+            self._send(m.Missing(want.sha256))
+            return
+        for chunk in transfer.serve(want, transfer.BytesSource(outgoing.body)):
+            self._send(chunk)
+
+    def _poll_fetcher(self) -> None:
+        chunk_bytes = transfer.chunk_bytes_for(self._link.max_payload_bytes)
+        want, event = self._fetcher.poll(chunk_bytes, time.monotonic())
+        if want is not None:
+            self._send(want)
+        if event is not None:
+            self._fetching = False
+            self._feed(event)
+
+    def _on_line(self, line: jobs.AnyLine) -> None:
+        if isinstance(line, jobs.Step):
+            self._on_step(line)
+        elif isinstance(line, jobs.MeasureResult):
+            key = self._capability_key(self._terms())
+            self._store.put(capability=msgspec.json.encode(line.capability), capability_of=key)
+            self._feed(session.Measured(line.examples, line.holdout, line.longest_tokens, line.capability))
+        elif isinstance(line, jobs.TrainResult):
+            self._feed(session.Trained(self._offer()))
+        elif isinstance(line, jobs.FinalResult):
+            self._feed(session.FinalKept(self._finished(line)))
+        else:
+            LOGGER.error("%s", line.reason)
+            self._feed(session.JobFailed(line.reason, line.smallest_budget_bytes))
+
+    def _on_step(self, line: jobs.Step) -> None:
+        if isinstance(self._state.work, m.Plan):
+            progress = m.Progress(self._state.work.round, line.phase, line.step, line.steps, line.loss)
+            self._send(progress, qos=0)
+
+    def _offer(self) -> m.Offer:
+        outgoing = self._store.outgoing()
+        if outgoing is None:
+            raise AssertionError("the trainer said that it left an update")
+        self._phases.enter("publish")
+        return _offer(outgoing, self._phases.drain(), self._traffic.account)
+
+    def _finished(self, line: jobs.FinalResult) -> m.Finished:
+        account = self._traffic.account
+        accuracy = line.correct / line.total if line.total else None
+        return m.Finished(line.version, accuracy, account.bytes_up, account.bytes_down, account.pack_bytes_down)
+
+    def _feed(self, event: session.Event) -> None:
+        before = self._state.phase
+        self._state, actions = session.advance(self._state, event)
+        if self._state.phase is not before:
+            LOGGER.info("%s -> %s", before.value, self._state.phase.value)
+            self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
+        for action in actions:
+            self._act(action)
+
+    def _act(self, action: session.Action) -> None:
+        if isinstance(action, session.Send):
+            self._send(action.message)
+        elif isinstance(action, session.Join):
+            self._join(action)
+        elif isinstance(action, session.FetchPack):
+            self._fetching = True
+            self._fetcher.start_pack(action.manifest)
+        elif isinstance(action, session.Fetch):
+            self._fetching = True
+            self._fetcher.start(action.refs)
+        elif isinstance(action, session.StopJob):
+            self._fetching = False
+            self._runner.stop()
+        elif isinstance(action, session.Settle):
+            self._store.settle(action.round)
+        elif isinstance(action, session.Exit):
+            self._exit = action
+        else:
+            self._runner.start(self._job(action))
+
+    def _join(self, action: session.Join) -> None:
+        if action.fresh:
+            LOGGER.warning("the fleet's terms are not those of the last run: starting from its seed state")
+            self._store.forget_fleet()
+        self._store.put(welcome=msgspec.msgpack.encode(action.welcome))
+
+    def _job(self, action: session.Measure | session.Train | session.KeepFinal) -> jobs.AnyJob:
+        terms = self._terms()
+        if isinstance(action, session.Measure):
+            return jobs.MeasureJob(terms, self._link_bytes_per_s(), self._known_capability(terms))
+        if isinstance(action, session.Train):
+            paths = self._paths(action.plan.deltas)
+            return jobs.TrainJob(terms, action.plan, paths, _set(self._state.ready).capability)
+        return jobs.FinalJob(terms, action.final, self._paths(action.final.deltas), _set(self._state.ready).capability)
+
+    def _terms(self) -> jobs.Terms:
+        settings, welcome, own = self._settings, _set(self._state.welcome), memory.own()
+        return jobs.Terms(
+            device=settings.device,
+            welcome=welcome,
+            pack_dir=str(self._fetcher.pack_dir(welcome.pack.sha256)),
+            store=str(self._store.path),
+            data=str(settings.data),
+            holdout_share=settings.holdout_share,
+            threads=settings.threads,
+            budget_bytes=self._budget_bytes,
+            supervisor_bytes=own.anonymous_bytes,
+            supervisor_peak_rss_bytes=memory.high_water_bytes() or own.rss_bytes,
+        )
+
+    def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
+        """A replayed capability, or the one measured before with the same pack, budget and threads."""
+        if self._settings.capability is not None:
+            return capability.load(self._settings.capability, self._settings.device)
+        known = self._store.get("capability")
+        if known is None or self._store.get("capability_of") != self._capability_key(terms):
+            return None
+        return msgspec.json.decode(known, type=m.Capability)
+
+    @staticmethod
+    def _capability_key(terms: jobs.Terms) -> bytes:
+        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads}".encode()
+
+    def _link_bytes_per_s(self) -> int:
+        measured = self._fetcher.link_bytes_per_s
+        if measured is not None:
+            self._store.put(link_bytes_per_s=str(measured).encode())
+        return int(self._store.get("link_bytes_per_s") or b"1")
+
+    def _paths(self, refs: tuple[m.ObjectRef, ...]) -> tuple[str, ...]:
+        return tuple(str(self._fetcher.object_path(ref.sha256)) for ref in refs)
+
+    def _send(self, message: m.Message, *, qos: int = 1) -> None:
+        self._sequence += 1
+        payload = frame.encode(message, self._boot, self._sequence)
+        topic = topics.up(self._settings.fleet, self._settings.device)
+        if not self._link.publish(topic, payload, qos=qos):
+            LOGGER.debug("not sent, no connection: %s", type(message).__name__)
+
+    def _book_traffic(self) -> None:
+        before = self._traffic.account
+        self._traffic.take(self._link.traffic(), pack=self._state.phase is session.Phase.FETCHING)
+        if self._traffic.account != before and self._state.phase is session.Phase.IDLE:
+            _save_account(self._store, self._traffic.account)
+
+
+def run(settings: config.AgentConfig) -> None:
+    """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises."""
+    store = Store(settings.state_dir / "agent.db")
+    try:
+        Agent(settings, store, lambda boot: _link(settings, boot)).run()
+    finally:
+        store.close()
+
+
+def _link(settings: config.AgentConfig, boot: int) -> link.Link:
+    will = m.Offline("the connection was lost")
+    payload = frame.encode(will, boot, replay.WILL_SEQUENCE)
+    return MqttLink(
+        mqtt_settings(settings.broker, settings.device),
+        (topics.down(settings.fleet, settings.device),),
+        link.Will(topics.up(settings.fleet, settings.device), payload),
+    )
+
+
+def _initial(store: Store) -> session.State:
+    welcome = store.get("welcome")
+    outgoing = store.outgoing()
+    return session.State(
+        agent_version=version("rankfleet"),
+        pack=None,
+        version=store.version(),
+        welcome=None if welcome is None else msgspec.msgpack.decode(welcome, type=m.Welcome),
+        offer=None if outgoing is None else _offer(outgoing, (), _load_account(store)),
+    )
+
+
+def _offer(outgoing: Outgoing, phases: tuple[m.Phase, ...], account: Account) -> m.Offer:
+    """The offer of an update, its report completed by what only the supervisor knows."""
+    report = msgspec.msgpack.decode(outgoing.report, type=m.RoundReport)
+    report = msgspec.structs.replace(
+        report,
+        bytes_up=account.bytes_up,
+        bytes_down=account.bytes_down,
+        pack_bytes_down=account.pack_bytes_down,
+        phases=phases + report.phases,
+    )
+    return m.Offer(outgoing.round, m.ObjectRef("update", outgoing.sha256, len(outgoing.body)), report)
+
+
+def _load_account(store: Store) -> Account:
+    data = store.get("account")
+    return Account() if data is None else msgspec.json.decode(data, type=Account)
+
+
+def _save_account(store: Store, account: Account) -> None:
+    store.put(account=msgspec.json.encode(account))
+
+
+def _set(value: T | None) -> T:
+    if value is None:
+        raise AssertionError("the session's phase implies that this is set")
+    return value
+
+
+_PHASE_NAMES = {
+    session.Phase.FETCHING: "fetch",
+    session.Phase.CATCHING_UP: "receive",
+    session.Phase.OFFERING: "publish",
+    session.Phase.IDLE: "wait",
+}

@@ -1,0 +1,75 @@
+"""Local examples as arrays of tokens, and the batches made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.data import Example, read_examples, split_holdout
+from edge_agent.engine.protocol import Batch
+from edge_agent.tokenise import Tokeniser
+from edge_agent.wire.cost import bucket
+from edge_agent.wire.rng import generator
+
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenised examples: ids as int32 arrays of their own length, labels int32 `(examples,)`."""
+
+    ids: tuple[Int32, ...]
+    labels: Int32
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example; 0 if there are none."""
+        return max(map(len, self.ids), default=0)
+
+
+def read_local(path: Path, classes: tuple[str, ...], holdout_share: float) -> tuple[list[Example], list[Example]]:
+    """Training and hold-out examples of a device's data file. The split depends on the texts alone.
+
+    Raises:
+        DataError: names the file and the line.
+    """
+    return split_holdout(read_examples(path, classes), share=holdout_share, seed=0)
+
+
+def tokenise(examples: Sequence[Example], tokeniser: Tokeniser, classes: tuple[str, ...]) -> Tokens:
+    """`examples` as tokens, labels as places in `classes`."""
+    place = {name: index for index, name in enumerate(classes)}
+    ids = tuple(np.array(one, np.int32) for one in tokeniser.encode([example.text for example in examples]))
+    return Tokens(ids, np.array([place[example.label] for example in examples], np.int32))
+
+
+def make_batch(tokens: Tokens, chosen: Sequence[int], tokeniser: Tokeniser) -> Batch:
+    """The examples at the places `chosen`, padded to the bucket of the longest."""
+    ids = [tokens.ids[i] for i in chosen]
+    input_ids, attention_mask = tokeniser.collate(ids, bucket(max(map(len, ids)), tokeniser.buckets))
+    return Batch(input_ids, attention_mask, tokens.labels[np.asarray(chosen)])
+
+
+def shuffled(count: int, batch: int, steps: int, seed: int, *path: int | str) -> Iterator[list[int]]:
+    """`steps` batches of places; every epoch is a permutation of its own, drawn from `(seed, *path, epoch)`."""
+    order: list[int] = []
+    epoch = 0
+    for _ in range(steps):
+        if not order:
+            order = generator(seed, *path, epoch).permutation(count).tolist()
+            epoch += 1
+        yield order[:batch]
+        order = order[batch:]
+
+
+def by_length(tokens: Tokens, batch: int) -> Iterator[list[int]]:
+    """All places, the shortest examples first, so that little is padded."""
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens.ids[i]))
+    return (order[start : start + batch] for start in range(0, len(order), batch))

@@ -1,0 +1,200 @@
+"""Jobs: what the resident supervisor has the short-lived trainer process do, and how the two talk.
+
+The supervisor starts `python -m edge_agent.trainer_process`, writes one job as a line of JSON to its standard input
+and reads lines of JSON from its standard output: any number of `Step`, then one `Result` or `Failure`. When the
+process ends, all of its memory goes back to the system; when the kernel kills it, the round is lost, not the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+
+import msgspec
+
+from edge_agent.wire import messages as m
+
+_POISON = b""
+STOP_AFTER_S = 5.0
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What every job needs: the fleet's terms and the agent's own settings. Paths as text."""
+
+    device: str
+    welcome: m.Welcome
+    pack_dir: str
+    store: str
+    data: str
+    holdout_share: float
+    threads: int
+    budget_bytes: int
+    supervisor_bytes: int
+    """Anonymous memory of the supervisor."""
+    supervisor_peak_rss_bytes: int
+
+
+class Job(msgspec.Struct, frozen=True, tag_field="kind"):
+    """Base of all jobs."""
+
+    terms: Terms
+
+
+class MeasureJob(Job, frozen=True, tag="measure"):
+    """Read the data; measure the device unless a capability is already known."""
+
+    link_bytes_per_s: int
+    known: m.Capability | None
+
+
+class TrainJob(Job, frozen=True, tag="train"):
+    """One round: bring the state to the plan's version, train, leave the update in the outbox."""
+
+    plan: m.Plan
+    deltas: tuple[str, ...]
+    capability: m.Capability
+
+
+class FinalJob(Job, frozen=True, tag="final"):
+    """Bring the state to the final version and check it on the hold-out."""
+
+    final: m.Final
+    deltas: tuple[str, ...]
+    capability: m.Capability
+
+
+AnyJob = MeasureJob | TrainJob | FinalJob
+
+
+class Line(msgspec.Struct, frozen=True, tag_field="kind"):
+    """Base of what the trainer process says."""
+
+
+class Step(Line, frozen=True, tag="step"):
+    """Progress of a round."""
+
+    phase: str
+    step: int
+    steps: int
+    loss: float
+
+
+class MeasureResult(Line, frozen=True, tag="measured"):
+    """What `MeasureJob` found."""
+
+    examples: int
+    holdout: int
+    longest_tokens: int
+    capability: m.Capability
+
+
+class TrainResult(Line, frozen=True, tag="trained"):
+    """The update is in the outbox."""
+
+    round: int
+
+
+class FinalResult(Line, frozen=True, tag="finished"):
+    """The final state is in the store."""
+
+    version: int
+    correct: int
+    total: int
+
+
+class Failure(Line, frozen=True, tag="failure"):
+    """The job could not be done, for a reason that a person can act on."""
+
+    reason: str
+    smallest_budget_bytes: int | None = None
+
+
+AnyLine = Step | MeasureResult | TrainResult | FinalResult | Failure
+_LINE = msgspec.json.Decoder(AnyLine)
+
+
+class Runner:
+    """One trainer process at a time; the caller polls for what it says."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def start(self, job: AnyJob) -> None:
+        """Starts `job`; a job that still runs is stopped first."""
+        self.stop()
+        self._lines = queue.SimpleQueue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edge_agent.trainer_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(job.terms.threads),
+        )
+        threading.Thread(target=_feed, args=(self._process, job, self._lines), daemon=True).start()
+
+    def poll(self) -> AnyLine | None:
+        """The next line of the running job, None if there is none yet. A `Failure` if the process died."""
+        if self._process is None:
+            return None
+        try:
+            line = self._lines.get_nowait()
+        except queue.Empty:
+            return None
+        if line == _POISON:
+            return self._ended()
+        decoded = _LINE.decode(line)
+        if not isinstance(decoded, Step):
+            self._reap()
+        return decoded
+
+    def stop(self) -> None:
+        """Stops the running job, if any; what it had not yet committed is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._reap()
+
+    def _ended(self) -> Failure:
+        code = self._reap()
+        if code < 0:
+            return Failure(
+                f"the trainer process was killed by signal {-code}; if that is 9, the system ran out of memory: "
+                "lower memory.budget_bytes"
+            )
+        return Failure(f"the trainer process ended with status {code} and no result; its traceback is in the log")
+
+    def _reap(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        try:
+            return process.wait(STOP_AFTER_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+def _feed(process: subprocess.Popen[bytes], job: AnyJob, lines: queue.SimpleQueue[bytes]) -> None:
+    """Hands the job over and passes on every line, then `_POISON`."""
+    if process.stdin is None or process.stdout is None:
+        raise AssertionError("started with pipes")
+    try:
+        process.stdin.write(msgspec.json.encode(job) + b"\n")
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it died at once: the end of its output says so
+    for line in process.stdout:
+        lines.put(line)
+    lines.put(_POISON)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """The trainer's environment: BLAS libraries size their thread pools, and buffers, by it."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",
+    }

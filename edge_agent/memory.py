@@ -1,0 +1,118 @@
+"""What the agent's processes use of memory, as psutil tells it.
+
+The budget bounds *anonymous* memory (`rss - shared`, summed over the process tree) plus the mapped working set that
+the pack declares: the pages of a mapped file are the kernel's to take back, anonymous ones are not. RSS and its
+high-water mark are measured beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+SAMPLE_EVERY_S = 0.01
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Bytes of a process tree at one moment."""
+
+    rss_bytes: int
+    anonymous_bytes: int
+
+
+def own() -> Sample:
+    """This process alone."""
+    return _of(psutil.Process())
+
+
+def tree(process: psutil.Process) -> Sample:
+    """`process` and all its descendants; those that end meanwhile count nothing."""
+    samples = [_of(process)]
+    for child in process.children(recursive=True):
+        try:
+            samples.append(_of(child))
+        except psutil.NoSuchProcess:
+            continue
+    return Sample(sum(s.rss_bytes for s in samples), sum(s.anonymous_bytes for s in samples))
+
+
+def available_bytes() -> int:
+    """What the system could give without swapping."""
+    return psutil.virtual_memory().available
+
+
+def total_bytes() -> int:
+    """Physical memory of the system."""
+    return psutil.virtual_memory().total
+
+
+def proportional_bytes(process: psutil.Process) -> tuple[int, int] | None:
+    """PSS and USS of the tree, or None where this user may not read them or the system has none."""
+    pss = uss = 0
+    try:
+        for one in (process, *process.children(recursive=True)):
+            full = one.memory_full_info()
+            pss, uss = pss + full.pss, uss + full.uss
+    except (psutil.AccessDenied, psutil.NoSuchProcess, AttributeError):
+        return None
+    return pss, uss
+
+
+def high_water_bytes(pid: int | None = None) -> int | None:
+    """The kernel's high-water mark of a process's RSS; None where `/proc` does not tell."""
+    try:
+        with open(f"/proc/{pid or 'self'}/status", encoding="ascii") as status:  # noqa: PTH123 (procfs, in a hot path)
+            line = next((line for line in status if line.startswith("VmHWM:")), None)
+    except OSError:
+        return None
+    return None if line is None else int(line.split()[1]) * 1024
+
+
+class PeakSampler:
+    """Follows the peak of a measurement from a thread of its own, every `SAMPLE_EVERY_S`."""
+
+    def __init__(self, measure: Callable[[], Sample] = own) -> None:
+        self._measure = measure
+        self._lock = threading.Lock()
+        self._peak = measure()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+
+    def __enter__(self) -> PeakSampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def peak(self) -> Sample:
+        """Highest values since the start or the last `restart`, each by itself."""
+        self._take()
+        return self._peak
+
+    def restart(self) -> None:
+        """Forgets the peak so far."""
+        with self._lock:
+            self._peak = self._measure()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_EVERY_S):
+            self._take()
+
+    def _take(self) -> None:
+        now = self._measure()
+        with self._lock:
+            self._peak = Sample(
+                max(self._peak.rss_bytes, now.rss_bytes), max(self._peak.anonymous_bytes, now.anonymous_bytes)
+            )
+
+
+def _of(process: psutil.Process) -> Sample:
+    info = process.memory_info()
+    # Other systems than Linux do not split the RSS: all of it counts then.
+    return Sample(info.rss, info.rss - getattr(info, "shared", 0))

@@ -1,0 +1,75 @@
+"""What the agent spends, by account: bytes on the socket and the phases of a round."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from edge_agent import memory
+from edge_agent.wire import messages as m
+from edge_agent.wire.link import Traffic
+
+
+@dataclass(frozen=True)
+class Account:
+    """Bytes on the socket since the agent's state was made: the pack apart from everything else."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    pack_bytes_up: int = 0
+    pack_bytes_down: int = 0
+
+    def add(self, up: int, down: int, *, pack: bool) -> Account:
+        """The account after `up` and `down` more bytes, spent on the pack or on rounds."""
+        if pack:
+            return replace(self, pack_bytes_up=self.pack_bytes_up + up, pack_bytes_down=self.pack_bytes_down + down)
+        return replace(self, bytes_up=self.bytes_up + up, bytes_down=self.bytes_down + down)
+
+
+class TrafficMeter:
+    """Splits the link's one cumulative count into accounts."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self._last = Traffic(0, 0)
+
+    def restart(self) -> None:
+        """A new link counts from zero."""
+        self._last = Traffic(0, 0)
+
+    def take(self, traffic: Traffic | None, *, pack: bool) -> None:
+        """Books what came since the last call."""
+        if traffic is None:
+            return
+        up, down = traffic.bytes_up - self._last.bytes_up, traffic.bytes_down - self._last.bytes_down
+        self.account = self.account.add(up, down, pack=pack)
+        self._last = traffic
+
+
+class PhaseMeter:
+    """Wall and CPU time and memory of consecutive phases in this process."""
+
+    def __init__(self) -> None:
+        self.phases: list[m.Phase] = []
+        self._name = ""
+        self._wall_s = self._cpu_s = 0.0
+
+    def enter(self, name: str) -> None:
+        """Ends the present phase, if any, and begins another; an empty name begins none."""
+        wall_s, cpu_s = time.monotonic(), time.process_time()
+        if self._name:
+            sample = memory.own()
+            phase = m.Phase(
+                self._name,
+                wall_s - self._wall_s,
+                cpu_s - self._cpu_s,
+                memory.high_water_bytes() or sample.rss_bytes,
+                sample.anonymous_bytes,
+            )
+            self.phases.append(phase)
+        self._name, self._wall_s, self._cpu_s = name, wall_s, cpu_s
+
+    def drain(self) -> tuple[m.Phase, ...]:
+        """The phases ended so far; forgets them."""
+        phases, self.phases = tuple(self.phases), []
+        return phases

@@ -1,0 +1,118 @@
+"""One round of local training: state and examples in, update out. No network, no database."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_agent.engine.protocol import Engine
+from edge_agent.examples import Tokens, by_length, make_batch, shuffled
+from edge_agent.importance import Float64, make_scorer
+from edge_agent.optimizer import AdamW, Rates
+from edge_agent.selection import pick, trained_positions
+from edge_agent.tokenise import Tokeniser
+from edge_agent.watch import Footing, Watch
+from edge_agent.wire import messages as m
+from edge_agent.wire.ranks import HEAD, Layout, Mask, Rows, compact
+from edge_agent.wire.state import ModelState
+
+Report = Callable[[int, int, float], None]
+"""Told of progress: step, steps, loss."""
+
+
+class Score(NamedTuple):
+    """How many of how many examples a model got right."""
+
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a round trains, and on what. `path` names its random draws, below the fleet's seed."""
+
+    trained: Mask
+    tokens: Tokens
+    tokeniser: Tokeniser
+    training: m.Training
+    seed: int
+    path: tuple[int | str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the round."""
+        return self.training.local_steps or math.ceil(len(self.tokens) / self.training.batch_size)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round of training leaves: the living rows, compacted, and the ranks' scores `(modules, slots)`."""
+
+    rows: Rows
+    trained: Mask
+    scores: Float64
+    steps: int
+    loss: float
+    step_s: float
+    footing: Footing
+    depth: int
+
+
+def trainable(layout: Layout, mask: Mask, lowest_block: int) -> Mask:
+    """The ranks of `mask` in blocks from `lowest_block` up."""
+    blocks = np.array([module.block for module in layout.modules])
+    return mask & (blocks >= lowest_block)[:, None]
+
+
+def train(engine: Engine, state: ModelState, work: Work, footing: Footing, watch: Watch, report: Report) -> Trained:
+    """Trains the ranks of `work` and the head, from `state`, for `work.steps` steps.
+
+    Blocks that the watch takes out on the way stop changing: their ranks count as trained with what they learned.
+
+    Raises:
+        EngineError: the loss is not finite.
+        BudgetError: the budget is exceeded at the smallest footing.
+    """
+    layout, training, trained = state.layout, work.training, work.trained
+    positions = trained_positions(layout, state.mask, trained)
+    rows = compact(layout, state.rows, state.mask)
+    before = pick(rows, positions)
+    scorer = make_scorer(training.importance, layout, trained)
+    optimizer = AdamW(layout, positions, Rates(training.lr, training.lr_e, training.lr_head, training.weight_decay))
+    losses, times = [], []
+    count, steps = len(work.tokens), work.steps
+    for step, chosen in enumerate(shuffled(count, training.batch_size, steps, work.seed, *work.path), 1):
+        start_s = time.perf_counter()
+        batch = make_batch(work.tokens, chosen, work.tokeniser)
+        gradients = engine.step(batch, rows, lowest_block=footing.lowest_block, micro_batch=footing.micro_batch)
+        whole = _with_zeros(gradients.rows, rows, (*positions, HEAD))
+        scorer.observe(pick(rows, positions), pick(whole, positions))
+        optimizer.step(rows, whole)
+        losses.append(gradients.loss)
+        times.append(time.perf_counter() - start_s)
+        report(step, steps, gradients.loss)
+        footing = watch.after_step(footing)
+    scores = scorer.scores(before, pick(rows, positions))
+    depth = layout.blocks - footing.lowest_block
+    return Trained(rows, trained, scores, steps, float(np.mean(losses)), float(np.median(times)), footing, depth)
+
+
+def evaluate(engine: Engine, state: ModelState, tokens: Tokens, tokeniser: Tokeniser, micro_batch: int) -> Score:
+    """How many of `tokens` the model of `state` gets right."""
+    rows = compact(state.layout, state.rows, state.mask)
+    correct = 0
+    for chosen in by_length(tokens, 4 * micro_batch):
+        batch = make_batch(tokens, chosen, tokeniser)
+        logits = engine.logits(batch, rows, micro_batch=micro_batch)
+        correct += int((logits.argmax(axis=1) == batch.labels).sum())
+    return Score(correct, len(tokens))
+
+
+def _with_zeros(gradients: Rows, rows: Rows, names: tuple[str, ...]) -> Rows:
+    """Gradients of the tables `names`: zero for those that the watch took out of training."""
+    return {name: gradients[name] if name in gradients else np.zeros_like(rows[name]) for name in names}

@@ -1,0 +1,206 @@
+"""The short-lived trainer process: one job from standard input, its result on standard output (see `jobs`)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edge_agent import jobs, memory, update
+from edge_agent.examples import Tokens
+from edge_agent.measure import Bench, measure
+from edge_agent.meter import PhaseMeter
+from edge_agent.planning import choose_plan
+from edge_agent.store import Outgoing
+from edge_agent.trainer import Report, Score, Trained, Work, evaluate, train, trainable
+from edge_agent.watch import Footing, Watch
+from edge_agent.wire import codec, cost, quantise
+from edge_agent.wire import messages as m
+from edge_agent.wire.errors import BudgetError, DataError, RankfleetError
+from edge_agent.wire.ranks import Mask, compact, unpack_mask
+from edge_agent.workspace import Workspace, check_digest
+
+REPORT_EVERY_S = 1.0
+
+
+def main() -> int:
+    """Runs the job on standard input; exit status 0 if its result or failure was told."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=jobs.AnyJob)
+    try:
+        _say(_RUN[type(job)](job))
+    except RankfleetError as error:
+        smallest = error.smallest_budget_bytes if isinstance(error, BudgetError) else None
+        _say(jobs.Failure(str(error), smallest))
+    except MemoryError:
+        _say(jobs.Failure("the system refused memory to the trainer process: lower memory.budget_bytes"))
+    return 0
+
+
+def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
+    """Reads the data, and measures the device unless its capability is known."""
+    space = Workspace(job.terms)
+    training, holdout = space.examples(space.max_tokens)
+    if not len(training):
+        raise DataError(f"{job.terms.data} has no training examples")
+    capability = job.known or _measure(space, job.link_bytes_per_s)
+    return jobs.MeasureResult(len(training), len(holdout), max(training.longest, holdout.longest), capability)
+
+
+def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
+    """One round: catch up, evaluate, train, score, and leave the update in the store."""
+    phases = PhaseMeter()
+    phases.enter("load")
+    space = Workspace(job.terms)
+    state = space.state(job.deltas)
+    check_digest(state, job.plan.version, job.plan.state_sha256)
+    allowed = unpack_mask(job.plan.trained, space.layout) & state.mask
+    longest = max(part.longest for part in space.examples(space.max_tokens))
+    plan = choose_plan(space, job.capability, state.mask, allowed, job.plan.lowest_block, longest)
+    examples, holdout = space.examples(plan.tokens if plan.tokens < longest else space.max_tokens)
+    trained = trainable(space.layout, allowed, plan.lowest_block)
+    with memory.PeakSampler() as sampler:
+        phases.enter("evaluate")
+        score = evaluate(space.engine, state, holdout, space.tokeniser(plan.tokens), plan.micro_batch)
+        phases.enter("train")
+        work = _work(space, job, plan, trained, examples)
+        watch = _watch(space, sampler)
+        footing = Footing(plan.micro_batch, plan.lowest_block)
+        outcome = train(space.engine, state, work, footing, watch, _reporter())
+        phases.enter("compress")
+        part = _part(job, trained, len(examples))
+        made, residual = update.make_update(part, state, outcome.rows, outcome.scores, space.residual())
+        body = codec.encode_update(made, space.layout)
+        phases.enter("")
+        report = _report(plan, outcome, score, _seen(space, len(examples), watch, sampler, phases))
+    outgoing = Outgoing(job.plan.round, hashlib.sha256(body).digest(), body, msgspec.msgpack.encode(report))
+    space.store.keep_round(space.model(state, residual), outgoing)
+    return jobs.TrainResult(job.plan.round)
+
+
+def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
+    """Brings the state to the final version and evaluates it on the hold-out."""
+    space = Workspace(job.terms)
+    state = space.state(job.deltas)
+    check_digest(state, job.final.version, job.final.state_sha256)
+    plan = choose_plan(space, job.capability, state.mask, state.mask, space.layout.blocks - 1, space.max_tokens)
+    _, holdout = space.examples(plan.tokens)
+    score = evaluate(space.engine, state, holdout, space.tokeniser(plan.tokens), plan.micro_batch)
+    space.store.keep_model(space.model(state, space.residual()))
+    return jobs.FinalResult(state.version, *score)
+
+
+def _measure(space: Workspace, link_bytes_per_s: int) -> m.Capability:
+    terms = space.terms
+    state = space.state()
+    table = measure(
+        Bench(
+            engine=space.engine,
+            layout=space.layout,
+            rows=compact(space.layout, state.rows, state.mask),
+            max_tokens=space.max_tokens,
+            budget_bytes=terms.budget_bytes,
+            supervisor_bytes=terms.supervisor_bytes,
+            threads=terms.threads,
+            mapped_bytes=space.manifest.mapped_working_set_bytes,
+        )
+    )
+    return m.Capability(terms.budget_bytes, memory.total_bytes(), link_bytes_per_s, table)
+
+
+def _part(job: jobs.TrainJob, trained: Mask, examples: int) -> update.Part:
+    scheme = quantise.find_scheme(job.terms.welcome.training.quantisation)
+    return update.Part(job.plan.round, trained, job.plan.budget_ranks, examples, scheme)
+
+
+def _work(space: Workspace, job: jobs.TrainJob, plan: cost.ChosenPlan, trained: Mask, examples: Tokens) -> Work:
+    welcome = job.terms.welcome
+    path = (job.terms.device, job.plan.round)
+    return Work(trained, examples, space.tokeniser(plan.tokens), welcome.training, welcome.seed, path)
+
+
+def _other_bytes(space: Workspace) -> int:
+    """What counts against the budget beside this process."""
+    return space.terms.supervisor_bytes + space.manifest.mapped_working_set_bytes
+
+
+def _watch(space: Workspace, sampler: memory.PeakSampler) -> Watch:
+    budget_bytes, other_bytes = space.terms.budget_bytes, _other_bytes(space)
+    return Watch(sampler, budget_bytes=budget_bytes, other_bytes=other_bytes, blocks=space.layout.blocks)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a round cost, as this process saw it. Peaks are of the whole process tree."""
+
+    examples: int
+    peak_rss_bytes: int
+    peak_anonymous_bytes: int
+    mapped_bytes: int
+    phases: tuple[m.Phase, ...]
+
+
+def _seen(space: Workspace, examples: int, watch: Watch, sampler: memory.PeakSampler, phases: PhaseMeter) -> Seen:
+    own = sampler.peak()
+    mapped_bytes = space.manifest.mapped_working_set_bytes
+    peak_bytes = max(watch.peak_bytes, own.anonymous_bytes + _other_bytes(space))
+    rss_bytes = (memory.high_water_bytes() or own.rss_bytes) + space.terms.supervisor_peak_rss_bytes
+    return Seen(examples, rss_bytes, peak_bytes - mapped_bytes, mapped_bytes, phases.drain())
+
+
+def _report(plan: cost.ChosenPlan, outcome: Trained, score: Score, seen: Seen) -> m.RoundReport:
+    """The trainer's part of the report; the supervisor adds traffic and its own phases."""
+    return m.RoundReport(
+        examples=seen.examples,
+        steps=outcome.steps,
+        loss=outcome.loss,
+        holdout_correct=score.correct,
+        holdout_total=score.total,
+        micro_batch=outcome.footing.micro_batch,
+        depth=outcome.depth,
+        sequence_tokens=plan.tokens,
+        ranks=int(outcome.trained.sum()),
+        predicted_bytes=plan.predicted_bytes,
+        peak_rss_bytes=seen.peak_rss_bytes,
+        peak_anonymous_bytes=seen.peak_anonymous_bytes,
+        mapped_bytes=seen.mapped_bytes,
+        step_s=outcome.step_s,
+        bytes_up=0,
+        bytes_down=0,
+        pack_bytes_down=0,
+        phases=seen.phases,
+    )
+
+
+def _reporter() -> Report:
+    """Tells of progress about once in `REPORT_EVERY_S`, and of the last step."""
+    told_s = time.monotonic()
+
+    def report(step: int, steps: int, loss: float) -> None:
+        nonlocal told_s
+        if step == steps or time.monotonic() - told_s >= REPORT_EVERY_S:
+            told_s = time.monotonic()
+            _say(jobs.Step("train", step, steps, loss))
+
+    return report
+
+
+def _say(line: jobs.Line) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+_RUN: dict[type, Callable[[Any], jobs.Line]] = {
+    jobs.MeasureJob: run_measure,
+    jobs.TrainJob: run_train,
+    jobs.FinalJob: run_final,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Pulls objects from one peer, one after another, whatever the link loses. Without I/O beyond its sinks."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .messages import Chunk, ObjectRef, Want
+from .transfer import Receiver, Sink
+
+WINDOW = 16
+TIMEOUT_S = 5.0
+
+
+class Puller:
+    """The queue of objects wanted from one peer.
+
+    Chunks are asked for a window at a time. What did not come within `timeout_s` of the last sign of life is asked
+    for again.
+    """
+
+    def __init__(self, *, window: int = WINDOW, timeout_s: float = TIMEOUT_S) -> None:
+        self._window = window
+        self._timeout_s = timeout_s
+        self._queue: deque[tuple[ObjectRef, Sink]] = deque()
+        self._receiver: Receiver | None = None
+        self._alive_s = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to come."""
+        return self._receiver is not None or bool(self._queue)
+
+    def add(self, ref: ObjectRef, sink: Sink) -> None:
+        """Queues one object."""
+        self._queue.append((ref, sink))
+
+    def clear(self) -> None:
+        """Forgets everything wanted; sinks on disk keep what came."""
+        self._queue.clear()
+        self._receiver = None
+
+    def poll(self, chunk_bytes: int, now_s: float) -> Want | None:
+        """What to ask the peer for now, if anything. Raises as `take`."""
+        receiver = self._current(chunk_bytes, now_s)
+        if receiver is None:
+            return None
+        if now_s - self._alive_s >= self._timeout_s:
+            receiver.timed_out()
+            self._alive_s = now_s
+        return receiver.want()
+
+    def wants(self, sha256: bytes) -> bool:
+        """Whether the object with this hash is being pulled now."""
+        return self._receiver is not None and self._receiver.ref.sha256 == sha256
+
+    def take(self, chunk: Chunk, now_s: float) -> ObjectRef | None:
+        """Books a chunk; returns the object that it completed. One that nobody asked for is ignored.
+
+        Raises:
+            PayloadError: a chunk that cannot be, or an object that is not what its hash says: it is pulled afresh.
+            StoreError: the sink cannot take it; what came before is kept.
+        """
+        receiver = self._receiver
+        if receiver is None or receiver.ref.sha256 != chunk.sha256:
+            return None
+        self._alive_s = now_s
+        receiver.take(chunk)
+        if not receiver.done:
+            return None
+        receiver.finish()
+        self._receiver = None
+        return receiver.ref
+
+    def _current(self, chunk_bytes: int, now_s: float) -> Receiver | None:
+        """The object being pulled; one whose sink turns out to hold all of it is completed on the way."""
+        while self._receiver is None and self._queue:
+            ref, sink = self._queue.popleft()
+            receiver = Receiver(ref, sink, chunk_bytes=chunk_bytes, window=self._window)
+            if receiver.done:
+                receiver.finish()
+            else:
+                self._receiver, self._alive_s = receiver, now_s
+        return self._receiver

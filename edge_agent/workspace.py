@@ -1,0 +1,116 @@
+"""What every job needs before it can start: the pack, the layout, the model state, the local examples."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from edge_agent.engine.onnx_engine import BlockwiseEngine
+from edge_agent.engine.protocol import Engine
+from edge_agent.examples import Tokens, read_local, tokenise
+from edge_agent.jobs import Terms
+from edge_agent.store import Model, Store
+from edge_agent.tokenise import Tokeniser
+from edge_agent.wire import codec
+from edge_agent.wire import state as states
+from edge_agent.wire.container import Kind, kind_of
+from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.pack import TOKENIZER, Manifest, load_manifest, module_layout
+from edge_agent.wire.ranks import Layout, Rows
+from edge_agent.wire.state import ModelState
+
+
+class Workspace:
+    """The parts of a job, each made when first asked for. Raises as those parts do."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.pack_dir = Path(terms.pack_dir)
+
+    @cached_property
+    def store(self) -> Store:
+        """The agent's database."""
+        return Store(Path(self.terms.store))
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The pack's manifest."""
+        return load_manifest(self.pack_dir)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The tables of the fleet."""
+        welcome = self.terms.welcome
+        return module_layout(self.manifest, welcome.slots, len(welcome.classes))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of the pack."""
+        scale = self.terms.welcome.training.scale
+        return BlockwiseEngine(self.pack_dir, self.layout, threads=self.terms.threads, scale=scale)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest sequence of this fleet and this model."""
+        return min(self.terms.welcome.training.max_tokens, self.manifest.max_tokens)
+
+    def tokeniser(self, max_tokens: int) -> Tokeniser:
+        """The pack's tokenizer, cutting at `max_tokens`."""
+        return Tokeniser(self.pack_dir / TOKENIZER, self.manifest.pad_token_id, max_tokens)
+
+    def examples(self, max_tokens: int) -> tuple[Tokens, Tokens]:
+        """Training and hold-out examples, cut at `max_tokens`.
+
+        Raises:
+            DataError: names the file and the line.
+        """
+        classes = self.terms.welcome.classes
+        parts = read_local(Path(self.terms.data), classes, self.terms.holdout_share)
+        tokeniser = self.tokeniser(max_tokens)
+        train, holdout = (tokenise(part, tokeniser, classes) for part in parts)
+        return train, holdout
+
+    def state(self, deltas: tuple[str, ...] = ()) -> ModelState:
+        """The model state on disk (or the seed state), brought forward by the objects in the files `deltas`.
+
+        Raises:
+            PayloadError: an object does not fit the state.
+        """
+        model = self.store.model()
+        seed = self.terms.welcome.seed
+        state = states.seed_state(self.layout, seed) if model is None else states.from_bytes(model.state, self.layout)
+        for path in deltas:
+            state = _advance(state, Path(path).read_bytes())
+        return state
+
+    def residual(self) -> Rows:
+        """What quantisation lost so far."""
+        model = self.store.model()
+        return self.layout.empty_rows() if model is None else states.from_bytes(model.residual, self.layout).rows
+
+    def model(self, state: ModelState, residual: Rows) -> Model:
+        """`state` and `residual` as the store keeps them."""
+        lost = ModelState(state.layout, state.version, state.mask, residual)
+        return Model(state.version, states.to_bytes(state), states.to_bytes(lost))
+
+
+def check_digest(state: ModelState, version: int, expected: bytes) -> None:
+    """The state must be the coordinator's, bit for bit.
+
+    Raises:
+        PayloadError: it is not; training from it would corrupt the fleet's model.
+    """
+    if state.version != version or states.digest(state) != expected:
+        raise PayloadError(
+            f"the model state at version {state.version} is not the coordinator's version {version}: "
+            "delete the agent's state folder to start from the seed state"
+        )
+
+
+def _advance(state: ModelState, data: bytes) -> ModelState:
+    """The state after one object; one that leads to a version already reached changes nothing."""
+    if kind_of(data) is Kind.SNAPSHOT:
+        snapshot = states.from_bytes(data, state.layout)
+        return snapshot if snapshot.version > state.version else state
+    delta = codec.decode_delta(data, state.layout)
+    return codec.apply_delta(state, delta) if delta.version_to > state.version else state
