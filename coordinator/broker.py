@@ -13,12 +13,13 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.adapters import BufferReader, StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import Action
+from amqtt.errors import AMQTTError, MQTTError, NoDataError
+from amqtt.mqtt.connect import ConnectPacket
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
@@ -32,9 +33,14 @@ HANDSHAKE_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
 
+LOGGER = logging.getLogger(__name__)
+
 _LISTENER = "default"
+_CONNECT = 0x10
 _MOST_LENGTH_BYTES = 4
-_UNSUPPORTED = {MQTT_5: b"\x20\x03\x00\x84\x00"}
+_BROKEN = (asyncio.IncompleteReadError, asyncio.TimeoutError, OSError, AMQTTError, MQTTError, NoDataError)
+_NOT_AUTHORISED = b"\x20\x02\x00\x05"
+_UNSUPPORTED: dict[int | None, bytes] = {MQTT_5: b"\x20\x03\x00\x84\x00"}
 """CONNACK "unsupported protocol version" in the version's own form."""
 _UNSUPPORTED_OTHERWISE = b"\x20\x02\x00\x01"
 
@@ -80,8 +86,7 @@ class EmbeddedBroker:
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
         self._thread.start()
-        self._started.wait(START_TIMEOUT_S)
-        if self._failure is not None:
+        if not self._started.wait(START_TIMEOUT_S) or self._failure is not None:
             raise LinkError(f"cannot listen on {self.host}:{self.port}: {self._failure}") from self._failure
         return self.port
 
@@ -104,16 +109,17 @@ class EmbeddedBroker:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except OSError as error:
+        except (OSError, AMQTTError) as error:
             self._failure = error
         finally:
             self._started.set()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        broker = _Broker(_configuration(self._users))
+        broker = _Broker({"listeners": {_LISTENER: {"type": "external"}}, "plugins": {_PLUGIN: {}}})
         await broker.start()
-        server = await asyncio.start_server(_Gate(broker, self._max_packet_bytes).admit, self.host, self.port)
+        gate = _Gate(broker, self._users, self._max_packet_bytes)
+        server = await asyncio.start_server(gate.admit, self.host, self.port)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stopping.wait()
@@ -133,56 +139,69 @@ class _Broker(Broker):  # type: ignore[misc]
         return _may_use(session.username, topic)
 
 
-class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]
-    """Takes in known users with their own password, whose last will lies in their own topics."""
-
-    @dataclass
-    class Config:
-        """Passwords by user name."""
-
-        users: dict[str, str] = field(default_factory=dict)
+class GatedPlugin(BaseAuthPlugin):  # type: ignore[misc]
+    """Takes in everyone whom the gate let through; amqtt wants a plugin to say so."""
 
     async def authenticate(self, *, session: Session) -> bool:
-        """Whether name, password and will are acceptable."""
-        expected = self.config.users.get(session.username or "")
-        given = session.password or ""
-        if expected is None or not hmac.compare_digest(expected.encode(), given.encode()):
-            return False
-        return not session.will_flag or _may_use(session.username, session.will_topic or "")
+        """Always true: see `_Gate`."""
+        return True
+
+
+_PLUGIN = f"{GatedPlugin.__module__}.{GatedPlugin.__name__}"
 
 
 class _Gate:
-    """Sees every connection before amqtt does: other protocol versions are refused at once.
+    """Decides on every connection before amqtt sees it.
 
-    amqtt would read an MQTT 5 CONNECT as if it were of version 3.1.1, and wait for bytes that never come.
+    amqtt would read an MQTT 5 CONNECT as if it were of version 3.1.1, and wait for bytes that never come. And it ends
+    the session of a client before it looks at the password of whoever claims to be that client.
     """
 
-    def __init__(self, broker: Broker, max_packet_bytes: int) -> None:
+    def __init__(self, broker: Broker, users: Mapping[str, str], max_packet_bytes: int) -> None:
         self._broker = broker
+        self._users = users
         self._max_packet_bytes = max_packet_bytes
 
     async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hands a connection to amqtt if it begins with an MQTT 3.1.1 CONNECT."""
+        """Hands a connection to amqtt if it begins with a CONNECT of version 3.1.1 by a known user."""
         try:
-            head = await asyncio.wait_for(_connect_head(reader), HANDSHAKE_TIMEOUT_S)
-            if head[-1] == MQTT_3_1_1:
-                stream = _BoundedReader(reader, head, self._max_packet_bytes)
+            packet = await asyncio.wait_for(_first_packet(reader, self._max_packet_bytes), HANDSHAKE_TIMEOUT_S)
+            refusal = await self._refusal(packet)
+            if refusal is None:
+                stream = _BoundedReader(reader, packet, self._max_packet_bytes)
                 await self._broker.external_connected(stream, StreamWriterAdapter(writer), _LISTENER)
             else:
-                writer.write(_UNSUPPORTED.get(head[-1], _UNSUPPORTED_OTHERWISE))
+                writer.write(refusal)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, asyncio.TimeoutError, ConnectionError, _TooLargeError):
-            logging.getLogger(__name__).info("closed a connection that does not speak MQTT 3.1.1")
+        except (
+            asyncio.IncompleteReadError,
+            asyncio.TimeoutError,
+            OSError,
+            AMQTTError,
+            MQTTError,
+            NoDataError,
+        ) as error:
+            LOGGER.info("closed a connection: %r", error)
         finally:
             writer.close()
 
+    async def _refusal(self, packet: bytes) -> bytes | None:
+        version = _version(packet)
+        if version != MQTT_3_1_1:
+            return _UNSUPPORTED.get(version, _UNSUPPORTED_OTHERWISE)
+        connect = await ConnectPacket.from_stream(BufferReader(packet))
+        return None if self._is_known(connect) else _NOT_AUTHORISED
 
-class _TooLargeError(Exception):
-    """A packet beyond the limit; amqtt ends the connection."""
+    def _is_known(self, connect: ConnectPacket) -> bool:
+        """Whether user and password are right, and the last will, which amqtt does not check, is the user's own."""
+        expected, given = self._users.get(connect.username or ""), connect.password or ""
+        if expected is None or not hmac.compare_digest(expected.encode(), given.encode()):
+            return False
+        return not connect.will_flag or _may_use(connect.username, connect.will_topic or "")
 
 
 class _BoundedReader(StreamReaderAdapter):  # type: ignore[misc]
-    """Gives back `head` first, and refuses to read more than a packet at once."""
+    """Gives back `head` first, and ends the connection at a packet of more than `limit_bytes`."""
 
     def __init__(self, reader: asyncio.StreamReader, head: bytes, limit_bytes: int) -> None:
         super().__init__(reader)
@@ -190,18 +209,30 @@ class _BoundedReader(StreamReaderAdapter):  # type: ignore[misc]
         self._limit_bytes = limit_bytes
 
     async def read(self, n: int = -1) -> bytes:
+        """Exactly `n` bytes."""
         if not 0 <= n <= self._limit_bytes:
-            raise _TooLargeError(f"a packet of {n} bytes or more")
+            raise AMQTTError(f"a packet of {n} bytes or more exceeds {self._limit_bytes}")
         taken, self._head = self._head[:n], self._head[n:]
         return taken + await super().read(n - len(taken)) if len(taken) < n else taken
 
 
-async def _connect_head(reader: asyncio.StreamReader) -> bytes:
-    """Everything up to the version: type, remaining length, protocol name (two bytes of length, `MQTT`), version."""
+async def _first_packet(reader: asyncio.StreamReader, limit_bytes: int) -> bytes:
+    """Type, remaining length in seven bits a byte, and what they announce."""
     head = await reader.readexactly(2)
     while head[-1] & 0x80 and len(head) <= _MOST_LENGTH_BYTES:
         head += await reader.readexactly(1)
-    return head + await reader.readexactly(2 + len(b"MQTT") + 1)
+    remaining_bytes = sum((byte & 0x7F) << 7 * position for position, byte in enumerate(head[1:]))
+    if head[0] != _CONNECT or remaining_bytes > limit_bytes:
+        raise MQTTError(f"expected a CONNECT of at most {limit_bytes} bytes, got {head!r}")
+    return head + await reader.readexactly(remaining_bytes)
+
+
+def _version(connect: bytes) -> int | None:
+    """The byte after the protocol's name, by whatever name."""
+    name_at = next(position for position in range(1, len(connect)) if not connect[position] & 0x80) + 1
+    name_bytes = int.from_bytes(connect[name_at : name_at + 2], "big")
+    version = connect[name_at + 2 + name_bytes : name_at + 3 + name_bytes]
+    return version[0] if version else None
 
 
 def _may_use(user: str | None, topic: str) -> bool:
@@ -211,13 +242,6 @@ def _may_use(user: str | None, topic: str) -> bool:
         return True
     levels = topic.split("/")
     return len(levels) > 3 and levels[0] == ROOT and levels[2] == user
-
-
-def _configuration(users: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "listeners": {_LISTENER: {"type": "external"}},
-        "plugins": {f"{__name__}.{PasswordPlugin.__name__}": {"users": dict(users)}},
-    }
 
 
 def _is_loopback(host: str) -> bool:

@@ -154,6 +154,8 @@ class MqttLink:
         dialler, reported = _Dialler(self._settings), ""
         while (connection := self._next(dialler)) is not None:
             ending = connection.run()
+            if dialler.falls_back(ending):
+                continue
             if not self._closing.is_set() and (ending.accepted or ending.reason != reported):
                 self._inbox.put(Disconnected(ending.reason, ending.fatal))
             if ending.fatal:
@@ -184,16 +186,19 @@ class _Dialler:
     def protocol(self) -> MQTTProtocolVersion:
         return self._candidates[0]
 
-    def delay_s(self, ending: Ending) -> float:
-        """How long to wait after `ending`: not at all before falling back to the older protocol."""
-        self._failures = 0 if ending.accepted else self._failures + 1
+    def falls_back(self, ending: Ending) -> bool:
+        """Whether to try the older protocol at once: `auto` begins with the newer, until one of them is accepted."""
         if ending.accepted and not self.is_settled:
             self.is_settled = True
             self._candidates = deque([self.protocol])
-        if ending.unanswered and len(self._candidates) > 1:
-            self._candidates.rotate()
-            if self.protocol == MQTTProtocolVersion.MQTTv311:
-                return 0.0
+        if not ending.unanswered or len(self._candidates) == 1:
+            return False
+        self._candidates.rotate()
+        return self.protocol == MQTTProtocolVersion.MQTTv311
+
+    def delay_s(self, ending: Ending) -> float:
+        """How long to wait after `ending`."""
+        self._failures = 0 if ending.accepted else self._failures + 1
         doubled_s = self._settings.first_retry_s * 2.0 ** min(self._failures, MAX_DOUBLINGS)
         return random.uniform(0, min(self._settings.longest_retry_s, doubled_s))
 

@@ -255,8 +255,7 @@ class MqttConnection:
         code: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        by = "by the broker" if flags.is_disconnect_packet_from_server else "without a word"
-        self._last_words = f"{by} ({code})"
+        self._last_words = f"closed by the broker: {code}" if flags.is_disconnect_packet_from_server else "lost"
         self._ended.set()
         self._answered.set()
         with self._settled:
@@ -264,7 +263,7 @@ class MqttConnection:
 
     def _ending(self) -> Ending:
         if self._accepted:
-            return Ending(f"connection to {self._terms.address} closed {self._last_words}", accepted=True)
+            return Ending(f"connection to {self._terms.address} {self._last_words}", accepted=True)
         return Ending(f"{self._terms.address} does not answer as an MQTT broker does", unanswered=True)
 
 
