@@ -1,7 +1,7 @@
 """What the kernel counted on the TCP connections of a link, retransmissions left out.
 
 Linux keeps both counters in `struct tcp_info` (linux/tcp.h, since 4.2): `tcpi_bytes_acked` at offset 120, which counts
-the SYN as one byte, and `tcpi_bytes_received` at offset 128.
+the SYN of the connecting side as one byte, and `tcpi_bytes_received` at offset 128.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TcpTraffic:
 
 
 def tcp_traffic(connection: socket.socket) -> Traffic | None:
-    """Bytes that the peer acknowledged and bytes received; None where the system does not tell."""
+    """Bytes that the peer acknowledged and bytes received, on the connecting side; None where the system does not tell."""
     if sys.platform != "linux":
         return None
     try:

@@ -50,7 +50,7 @@ def test_values_out_of_range_are_refused(kind: type[m.Message], fields: dict[str
 
 
 def test_what_the_supervisor_imports_of_the_wire_leaves_numpy_out() -> None:
-    names = "frame link memory_link messages mqtt sinks sources topics transfer".split()
+    names = ["frame", "link", "memory_link", "messages", "mqtt", "sinks", "sources", "topics", "transfer"]
     imports = "; ".join(f"import edge_agent.wire.{name}" for name in names)
     code = f"import sys; {imports}; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
