@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.pack import (
+from edge_agent.wire.pack import (
     FORMAT,
     FORWARD,
     MANIFEST,

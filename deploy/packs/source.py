@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from edge_agent.pack import FORMAT, TOKENIZER, file_sha256
+from edge_agent.wire.pack import FORMAT, TOKENIZER, file_sha256
 from edge_agent.wire.errors import PackError
 
 Pooling = Literal["mean", "cls", "pooler"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from edge_agent.pack import ALIGNMENT_BYTES, SECTION_BYTES, TensorEntry
+from edge_agent.wire.pack import ALIGNMENT_BYTES, SECTION_BYTES, TensorEntry
 
 from .architectures.parts import Parts
 
@@ -88,7 +88,7 @@ def _append(file: BinaryIO, array: Array, scale: str | None) -> TensorEntry:
     _pad(file, ALIGNMENT_BYTES)
     offset = file.tell()
     file.write(array.astype(array.dtype.newbyteorder("<")).tobytes())
-    return TensorEntry(array.dtype.name, array.shape, offset, array.nbytes, scale)  # type: ignore[arg-type]
+    return TensorEntry(array.dtype.name, array.shape, offset, array.nbytes, scale)
 
 
 def _pad(file: BinaryIO, alignment_bytes: int) -> None:

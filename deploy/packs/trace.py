@@ -9,10 +9,8 @@ the shape of the adapter's table. Batch, tokens and every module's rank are dyna
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 import torch
@@ -20,67 +18,41 @@ from torch import Tensor
 from torch.export import Dim
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from edge_agent.wire.errors import PackError
+
 from .architectures.parts import Adapter, Parts
 
 OPSET = 20  # the first with Gelu as one operator
 
 _MOST = 65_536
-
-
-@dataclass(frozen=True)
-class _Example:
-    """Arguments to trace with. Every dynamic size differs from every other: the tracer merges equal ones."""
-
-    parts: Parts
-    batch: int = 3
-    tokens: int = 5
-    first_rank: int = 7
-
-    @property
-    def d_model(self) -> int:
-        return self.parts.embeddings["word"].shape[1]
-
-    @cached_property
-    def x(self) -> Tensor:
-        return torch.randn(self.batch, self.tokens, self.d_model)
-
-    @cached_property
-    def mask(self) -> Tensor:
-        return torch.zeros(self.batch, 1, 1, self.tokens)
-
-    @cached_property
-    def tables(self) -> list[Tensor]:
-        widths = (d_in + 1 + d_out for d_in, d_out in self.parts.modules.values())
-        return [torch.randn(self.first_rank + 2 * index, width) for index, width in enumerate(widths)]
+_BATCH, _TOKENS, _FIRST_RANK = 3, 5, 7
 
 
 def export_forward(parts: Parts, path: Path) -> None:
     """Writes the forward graph of a block."""
-    example = _Example(parts)
 
     def forward(x: Tensor, mask: Tensor, scale: Tensor, *frozen_and_tables: Tensor) -> tuple[Tensor, ...]:
         weights, adapters = _bind(parts, frozen_and_tables)
         return (parts.block(x, mask, weights, _scaled(adapters, scale)),)
 
-    _export(forward, example, {}, ["y"], path)
+    _export(forward, _inputs(parts), ["y"], path)
 
 
 def export_vjp(parts: Parts, path: Path) -> None:
     """Writes the vector-Jacobian graph of a block; what lies inside of the block is computed again."""
-    example = _Example(parts)
 
-    def vjp(x: Tensor, mask: Tensor, scale: Tensor, dy: Tensor, *frozen_and_tables: Tensor) -> tuple[Tensor, ...]:
+    def vjp(x: Tensor, dy: Tensor, mask: Tensor, scale: Tensor, *frozen_and_tables: Tensor) -> tuple[Tensor, ...]:
         weights, adapters = _bind(parts, frozen_and_tables)
 
         def block(x: Tensor, adapters: dict[str, Adapter]) -> Tensor:
             return parts.block(x, mask, weights, _scaled(adapters, scale))
 
-        _, pull = torch.func.vjp(block, x, adapters)
+        pull = torch.func.vjp(block, x, adapters)[1]
         dx, gradients = pull(dy)
         return (dx, *(_join(gradients[name]) for name in parts.modules))
 
     outputs = ["dx", *(f"gradient.{name}" for name in parts.modules)]
-    _export(vjp, example, {"dy": torch.randn_like(example.x)}, outputs, path)
+    _export(vjp, _inputs(parts, "dy"), outputs, path)
 
 
 def _bind(parts: Parts, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, Adapter]]:
@@ -103,35 +75,44 @@ def _join(adapter: Adapter) -> Tensor:
     return torch.cat([adapter.A, adapter.E[:, None], adapter.B], dim=1)
 
 
-def _export(
-    function: Callable[..., Any], example: _Example, extra: dict[str, Tensor], outputs: list[str], path: Path
-) -> None:
-    """Traces first: `torch.export` alone cannot see through `torch.func`."""
-    frozen = example.parts.blocks[0]
+class _Input(NamedTuple):
+    """An argument to trace with, and which of its dimensions are dynamic; its values do not matter."""
+
+    example: Tensor
+    dynamic: dict[int, Dim] | None = None
+
+
+def _inputs(parts: Parts, *gradients: str) -> dict[str, _Input]:
+    """The arguments by their names in the graph. Every dynamic size differs: the tracer merges equal ones."""
+    d_model = parts.embeddings["word"].shape[1]
     batch, tokens = Dim("batch", max=_MOST), Dim("tokens", max=_MOST)
-    fixed = {"x": example.x, "mask": example.mask, "scale": torch.ones(()), **extra}
-    named = {
-        **fixed,
-        **frozen,
-        **{f"adapter.{n}": t for n, t in zip(example.parts.modules, example.tables, strict=True)},
-    }
-    dynamic: dict[str, Any] = {name: {0: batch, 1: tokens} for name in ("x", *extra)}
-    dynamic["mask"] = {0: batch, 3: tokens}
-    dynamic |= {f"adapter.{n}": {0: Dim(f"rank_{i}", max=_MOST)} for i, n in enumerate(example.parts.modules)}
-    arguments = tuple(named.values())
+    # One tensor each: the tracer takes arguments that are the same tensor for one argument.
+    inputs = {name: _Input(torch.zeros(_BATCH, _TOKENS, d_model), {0: batch, 1: tokens}) for name in ("x", *gradients)}
+    inputs["mask"] = _Input(torch.zeros(_BATCH, 1, 1, _TOKENS), {0: batch, 3: tokens})
+    inputs["scale"] = _Input(torch.ones(()))
+    inputs |= {name: _Input(weight) for name, weight in parts.blocks[0].items()}
+    for index, (name, (d_in, d_out)) in enumerate(parts.modules.items()):
+        table = torch.zeros(_FIRST_RANK + index, d_in + 1 + d_out)
+        inputs[f"adapter.{name}"] = _Input(table, {0: Dim(f"rank_{index}", max=_MOST)})
+    return inputs
+
+
+def _export(function: Callable[..., Any], inputs: dict[str, _Input], outputs: list[str], path: Path) -> None:
+    """Traces first: `torch.export` alone cannot see through `torch.func`."""
+    arguments = tuple(item.example for item in inputs.values())
     traced = make_fx(function, tracing_mode="symbolic")(*arguments)
-    program = torch.export.export(traced, arguments, dynamic_shapes=tuple(dynamic.get(name) for name in named))
-    onnx_program = torch.onnx.export(
-        program,
-        arguments,
+    shapes = tuple(item.dynamic for item in inputs.values())
+    program = torch.onnx.export(
+        torch.export.export(traced, arguments, dynamic_shapes=shapes),
         dynamo=True,
-        input_names=list(named),
+        input_names=list(inputs),
         output_names=outputs,
         opset_version=OPSET,
         verbose=False,
     )
-    assert onnx_program is not None
-    onnx.save(_stripped(onnx_program.model_proto), path)
+    if program is None:
+        raise PackError(f"torch {torch.__version__} exported nothing for {path.name}: use the pinned version")
+    onnx.save(_stripped(program.model_proto), path)
 
 
 def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:

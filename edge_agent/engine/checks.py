@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_agent.pack import Manifest
 from edge_agent.wire.errors import EngineError
+from edge_agent.wire.pack import Manifest
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
 from .protocol import Batch, Int32

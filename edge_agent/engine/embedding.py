@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_agent.pack import Manifest
+from edge_agent.wire.pack import Manifest
 
 from .protocol import Float32, Int32
 from .weights import WeightMap
@@ -35,4 +35,5 @@ def layer_norm(x: Float32, gain: Float32, bias: Float32, eps: float) -> Float32:
     """Layer normalisation over the last dimension (arXiv 1607.06450)."""
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + np.float32(eps)) * gain + bias
+    normalised: Float32 = centred / np.sqrt(variance + np.float32(eps)) * gain + bias
+    return normalised

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from edge_agent.pack import Manifest
 from edge_agent.wire.errors import EngineError, PackError
+from edge_agent.wire.pack import Manifest
 
 from .protocol import Float32, Int32
 from .weights import WeightMap
@@ -28,15 +28,18 @@ class MeanPooling:
 
     def pool(self, hidden: Float32, attention_mask: Int32) -> Float32:
         """See `Pooling`."""
-        return np.einsum("bsd,bs->bd", hidden, self._shares(attention_mask))
+        pooled: Float32 = np.einsum("bsd,bs->bd", hidden, self._shares(attention_mask))
+        return pooled
 
     def pull(self, hidden: Float32, attention_mask: Int32, d_pooled: Float32) -> Float32:
         """See `Pooling`."""
-        return d_pooled[:, None, :] * self._shares(attention_mask)[:, :, None]
+        d_hidden: Float32 = d_pooled[:, None, :] * self._shares(attention_mask)[:, :, None]
+        return d_hidden
 
     def _shares(self, attention_mask: Int32) -> Float32:
         mask = attention_mask.astype(np.float32)
-        return mask / mask.sum(axis=1, keepdims=True)
+        shares: Float32 = mask / mask.sum(axis=1, keepdims=True)
+        return shares
 
 
 class FirstPooling:
@@ -63,7 +66,8 @@ class PoolerPooling:
 
     def pool(self, hidden: Float32, attention_mask: Int32) -> Float32:
         """See `Pooling`."""
-        return np.tanh(self._first.pool(hidden, attention_mask) @ self._weight + self._bias)
+        pooled: Float32 = np.tanh(self._first.pool(hidden, attention_mask) @ self._weight + self._bias)
+        return pooled
 
     def pull(self, hidden: Float32, attention_mask: Int32, d_pooled: Float32) -> Float32:
         """See `Pooling`."""
@@ -90,7 +94,8 @@ def pooling_of(manifest: Manifest, weights: WeightMap) -> Pooling:
 
 def classify(pooled: Float32, head: Float32) -> Float32:
     """Logits `(b, classes)` of a head with rows `[w_c | bias_c]`."""
-    return pooled @ head[:, :-1].T + head[:, -1]
+    logits: Float32 = pooled @ head[:, :-1].T + head[:, -1]
+    return logits
 
 
 class Loss(NamedTuple):
@@ -106,15 +111,15 @@ def cross_entropy(pooled: Float32, head: Float32, labels: Int32) -> Loss:
     """The loss of the head's logits, and its way back.
 
     Raises:
-        EngineError: the loss is not finite.
+        EngineError: the logits, and so the loss, are not finite.
     """
     logits = classify(pooled, head)
+    if not np.isfinite(logits).all():
+        raise EngineError("the logits are not finite: the ranks or the head have diverged, use a smaller learning rate")
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     examples = np.arange(len(labels))
     value = -float(log_probabilities[examples, labels].mean())
-    if not np.isfinite(value):
-        raise EngineError(f"the loss is {value}: the ranks or the head have diverged, use a smaller learning rate")
     d_logits = np.exp(log_probabilities)
     d_logits[examples, labels] -= 1
     d_logits /= len(labels)

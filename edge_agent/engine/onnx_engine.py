@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.pack import FORWARD, VJP, load_manifest, module_layout
 from edge_agent.wire.errors import EngineError
+from edge_agent.wire.pack import FORWARD, VJP, load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
 from .checks import check_batch, check_rows
@@ -113,8 +113,8 @@ class BlockwiseEngine:
         for part in _parts(len(x), micro_batch):
             varying = {"x": x[part], "mask": mask[part], "dy": dy[part]}
             dy[part], *gradients = self._vjp_graph.run(outputs, {**varying, **feeds})
-            for total, gradient in zip(sums.values(), gradients, strict=True):
-                total += gradient
+            for module, gradient in zip(living, gradients, strict=True):
+                sums[module.name] += gradient
         return sums
 
     def _feeds(self, block: int, rows: Rows) -> dict[str, Float32]:
@@ -129,4 +129,5 @@ def _parts(examples: int, micro_batch: int) -> Iterator[slice]:
 
 def _additive(batch: Batch) -> Float32:
     """The mask as the graphs take it, `(b, 1, 1, s)`: zero for a token, the lowest number for padding."""
-    return np.where(batch.attention_mask, np.float32(0), _MASKED)[:, None, None, :]
+    mask: Float32 = np.where(batch.attention_mask, np.float32(0), _MASKED)
+    return mask[:, None, None, :]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.pack import WEIGHTS, Manifest
 from edge_agent.wire.errors import PackError
+from edge_agent.wire.pack import WEIGHTS, Manifest
 
 from .protocol import Float32
 
@@ -46,8 +46,10 @@ class WeightMap:
 
     def gather(self, name: str, indices: npt.NDArray[np.integer]) -> Float32:
         """The rows `indices` of an embedding table in float32, `(*indices.shape, d_model)`."""
-        rows, scale = self._arrays[name][indices], self._manifest.tensors[name].scale
-        return rows.astype(np.float32) if scale is None else np.multiply(rows, self._arrays[scale][indices])
+        rows, scale = self._arrays[name][indices].astype(np.float32), self._manifest.tensors[name].scale
+        if scale is not None:
+            rows *= self._arrays[scale][indices]
+        return rows
 
     def block(self, index: int) -> dict[str, Float32]:
         """The tensors of one block by local name. Every block is expanded into the same buffers."""

@@ -80,11 +80,12 @@ def _block(heads: int, eps: float, hidden_act: str) -> Block:
     act = activation(hidden_act)
 
     def block(x: Tensor, mask: Tensor, weights: Weights, adapters: Adapters) -> Tensor:
-        q, k, v = (adapted(x, f"attention.self.{part}", weights, adapters) for part in ("query", "key", "value"))
+        flat = x.flatten(0, 1)
+        q, k, v = (adapted(flat, f"attention.self.{part}", weights, adapters) for part in ("query", "key", "value"))
         mixed = adapted(attention(q, k, v, mask, heads), "attention.output.dense", weights, adapters)
-        attended = layer_norm(mixed + x, "attention.output.LayerNorm", weights, eps)
+        attended = layer_norm(mixed + flat, "attention.output.LayerNorm", weights, eps)
         wide = act(adapted(attended, "intermediate.dense", weights, adapters))
         narrow = adapted(wide, "output.dense", weights, adapters)
-        return layer_norm(narrow + attended, "output.LayerNorm", weights, eps)
+        return layer_norm(narrow + attended, "output.LayerNorm", weights, eps).reshape(x.shape)
 
     return block
