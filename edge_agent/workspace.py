@@ -12,6 +12,7 @@ from edge_agent.jobs import Terms
 from edge_agent.store import Model, Store
 from edge_agent.tokenise import Tokeniser
 from edge_agent.wire import codec
+from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.container import Kind, kind_of
 from edge_agent.wire.errors import PayloadError
@@ -20,17 +21,17 @@ from edge_agent.wire.ranks import Layout, Rows
 from edge_agent.wire.state import ModelState
 
 
-class Workspace:
-    """The parts of a job, each made when first asked for. Raises as those parts do."""
+class LocalModel:
+    """The model as one agent holds it: its pack, its state, its engine, each made when first asked for.
 
-    def __init__(self, terms: Terms) -> None:
-        self.terms = terms
-        self.pack_dir = Path(terms.pack_dir)
+    Raises as those parts do.
+    """
 
-    @cached_property
-    def store(self) -> Store:
-        """The agent's database."""
-        return Store(Path(self.terms.store))
+    def __init__(self, store: Store, welcome: m.Welcome, pack_dir: Path, *, threads: int) -> None:
+        self.store = store
+        self.welcome = welcome
+        self.pack_dir = pack_dir
+        self._threads = threads
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -40,35 +41,22 @@ class Workspace:
     @cached_property
     def layout(self) -> Layout:
         """The tables of the fleet."""
-        welcome = self.terms.welcome
-        return module_layout(self.manifest, welcome.slots, len(welcome.classes))
+        return module_layout(self.manifest, self.welcome.slots, len(self.welcome.classes))
 
     @cached_property
     def engine(self) -> Engine:
         """The engine of the pack."""
-        scale = self.terms.welcome.training.scale
-        return BlockwiseEngine(self.pack_dir, self.layout, threads=self.terms.threads, scale=scale)
+        scale = self.welcome.training.scale
+        return BlockwiseEngine(self.pack_dir, self.layout, threads=self._threads, scale=scale)
 
     @property
     def max_tokens(self) -> int:
         """Longest sequence of this fleet and this model."""
-        return min(self.terms.welcome.training.max_tokens, self.manifest.max_tokens)
+        return min(self.welcome.training.max_tokens, self.manifest.max_tokens)
 
     def tokeniser(self, max_tokens: int) -> Tokeniser:
         """The pack's tokenizer, cutting at `max_tokens`."""
         return Tokeniser(self.pack_dir / TOKENIZER, self.manifest.pad_token_id, max_tokens)
-
-    def examples(self, max_tokens: int) -> tuple[Tokens, Tokens]:
-        """Training and hold-out examples, cut at `max_tokens`.
-
-        Raises:
-            DataError: names the file and the line.
-        """
-        classes = self.terms.welcome.classes
-        parts = read_local(Path(self.terms.data), classes, self.terms.holdout_share)
-        tokeniser = self.tokeniser(max_tokens)
-        train, holdout = (tokenise(part, tokeniser, classes) for part in parts)
-        return train, holdout
 
     def state(self, deltas: tuple[str, ...] = ()) -> ModelState:
         """The model state on disk (or the seed state), brought forward by the objects in the files `deltas`.
@@ -77,11 +65,31 @@ class Workspace:
             PayloadError: an object does not fit the state.
         """
         model = self.store.model()
-        seed = self.terms.welcome.seed
+        seed = self.welcome.seed
         state = states.seed_state(self.layout, seed) if model is None else states.from_bytes(model.state, self.layout)
         for path in deltas:
             state = _advance(state, Path(path).read_bytes())
         return state
+
+
+class Workspace(LocalModel):
+    """What every job needs: the local model, the local examples, and what a round leaves behind."""
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__(Store(Path(terms.store)), terms.welcome, Path(terms.pack_dir), threads=terms.threads)
+        self.terms = terms
+
+    def examples(self, max_tokens: int) -> tuple[Tokens, Tokens]:
+        """Training and hold-out examples, cut at `max_tokens`.
+
+        Raises:
+            DataError: names the file and the line.
+        """
+        classes = self.welcome.classes
+        parts = read_local(Path(self.terms.data), classes, self.terms.holdout_share)
+        tokeniser = self.tokeniser(max_tokens)
+        train, holdout = (tokenise(part, tokeniser, classes) for part in parts)
+        return train, holdout
 
     def residual(self) -> Rows:
         """What quantisation lost so far."""
