@@ -124,6 +124,7 @@ class EmbeddedBroker:
         self._started.set()
         await self._stopping.wait()
         server.close()
+        gate.close()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(broker.shutdown(), STOP_TIMEOUT_S / 2)
 
@@ -161,9 +162,16 @@ class _Gate:
         self._broker = broker
         self._users = users
         self._max_packet_bytes = max_packet_bytes
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def close(self) -> None:
+        """Ends all connections: amqtt cancels their readers, which `asyncio.wait_for` loses now and then."""
+        for writer in self._open:
+            writer.transport.abort()
 
     async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Hands a connection to amqtt if it begins with a CONNECT of version 3.1.1 by a known user."""
+        self._open.add(writer)
         try:
             packet = await asyncio.wait_for(_first_packet(reader, self._max_packet_bytes), HANDSHAKE_TIMEOUT_S)
             refusal = await self._refusal(packet)
@@ -183,6 +191,7 @@ class _Gate:
         ) as error:
             LOGGER.info("closed a connection: %r", error)
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _refusal(self, packet: bytes) -> bytes | None:

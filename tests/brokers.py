@@ -10,10 +10,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from edge_agent.wire.link import Event, Link
+from coordinator.broker import EmbeddedBroker
+from edge_agent.wire.link import Connected, Disconnected, Link, Received
+
+E = TypeVar("E", Connected, Disconnected, Received)
 
 PASSWORD = "correct horse"
 USERS = {"coordinator": PASSWORD, "pi-1": PASSWORD, "pi-2": PASSWORD}
@@ -69,6 +73,41 @@ class Mosquitto:
             self._process = None
 
 
+class Embedded:
+    """The embedded broker with the same handles."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, users: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self._users = users
+        self._broker: EmbeddedBroker | None = None
+
+    def start(self) -> None:
+        self._broker = EmbeddedBroker(self._users, port=self.port)
+        self._broker.start()
+
+    def kill(self) -> None:
+        if self._broker is not None:
+            self._broker.stop()
+            self._broker = None
+
+
+Server = Mosquitto | Embedded
+
+
+@contextlib.contextmanager
+def embedded(*, users: Mapping[str, str] = USERS, started: bool = True) -> Iterator[Embedded]:
+    """The embedded broker on a port of its own."""
+    broker = Embedded(users)
+    if started:
+        broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
 @contextlib.contextmanager
 def mosquitto(
     folder: Path,
@@ -100,7 +139,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(link: Link, kind: type[Event]) -> Event:
+def wait_for(link: Link, kind: type[E]) -> E:
     """The next event of `kind`; others before it are dropped."""
     deadline_s = time.monotonic() + EVENT_TIMEOUT_S
     while (left_s := deadline_s - time.monotonic()) > 0:

@@ -111,6 +111,7 @@ class MqttConnection:
         try:
             self._connect()
         except OSError as error:
+            self._ended.set()
             return Ending(f"no broker at {self._terms.address}: {error.strerror or error}")
         self._client.loop_start()
         if self._leaving.is_set():

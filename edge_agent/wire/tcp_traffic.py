@@ -52,7 +52,7 @@ class TcpTraffic:
 
 
 def tcp_traffic(connection: socket.socket) -> Traffic | None:
-    """Bytes that the peer acknowledged and bytes received, on the connecting side; None where the system does not tell."""
+    """Bytes that the peer acknowledged and bytes received, for the connecting side; None where nobody counts."""
     if sys.platform != "linux":
         return None
     try:
