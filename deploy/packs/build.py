@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_agent.wire.errors import PackError
 from edge_agent.wire.pack import (
     FORMAT,
     FORWARD,
@@ -22,7 +23,6 @@ from edge_agent.wire.pack import (
     file_sha256,
     verify,
 )
-from edge_agent.wire.errors import PackError
 
 from .architectures import take_apart
 from .architectures.parts import Parts

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor
 
-from edge_agent.wire.pack import FORMAT, TOKENIZER, file_sha256
 from edge_agent.wire.errors import PackError
+from edge_agent.wire.pack import FORMAT, TOKENIZER, file_sha256
 
 Pooling = Literal["mean", "cls", "pooler"]
 
@@ -43,11 +44,12 @@ def read_source(model_dir: Path) -> Source:
     for name in ("config.json", TOKENIZER):
         if not (model_dir / name).is_file():
             raise PackError(f"{model_dir} is no model folder in Hugging Face layout: it has no {name}")
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as published
     try:
         model, loading = transformers.AutoModel.from_pretrained(
             model_dir, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PackError(f"the model in {model_dir} cannot be loaded: {error}") from error
     # What the files lack, transformers fills with random numbers.
     state = {name: t for name, t in model.state_dict().items() if name not in loading["missing_keys"]}

@@ -8,7 +8,10 @@ the shape of the adapter's table. Batch, tokens and every module's rank are dyna
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,18 +104,33 @@ def _export(function: Callable[..., Any], inputs: dict[str, _Input], outputs: li
     """Traces first: `torch.export` alone cannot see through `torch.func`."""
     arguments = tuple(item.example for item in inputs.values())
     traced = make_fx(function, tracing_mode="symbolic")(*arguments)
-    shapes = tuple(item.dynamic for item in inputs.values())
-    program = torch.onnx.export(
-        torch.export.export(traced, arguments, dynamic_shapes=shapes),
-        dynamo=True,
-        input_names=list(inputs),
-        output_names=outputs,
-        opset_version=OPSET,
-        verbose=False,
-    )
+    exported = torch.export.export(traced, arguments, dynamic_shapes=tuple(item.dynamic for item in inputs.values()))
+    with _quiet():
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
     if program is None:
         raise PackError(f"torch {torch.__version__} exported nothing for {path.name}: use the pinned version")
     onnx.save(_stripped(program.model_proto), path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what the exporter says of packages that are not needed, and of torch's own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,19 +37,20 @@ class WeightMap:
 
     def tensor(self, name: str, out: Float32 | None = None) -> Float32:
         """A tensor expanded to float32, into `out` if given. Copies."""
-        stored, scale = self._arrays[name], self._manifest.tensors[name].scale
+        stored, scale = self._stored(name)
         out = np.empty(stored.shape, np.float32) if out is None else out
         if scale is None:
             np.copyto(out, stored)
         else:
-            np.multiply(stored, self._arrays[scale], out=out)
+            np.multiply(stored, scale, out=out)
         return out
 
     def gather(self, name: str, indices: npt.NDArray[np.integer]) -> Float32:
         """The rows `indices` of an embedding table in float32, `(*indices.shape, d_model)`."""
-        rows, scale = self._arrays[name][indices].astype(np.float32), self._manifest.tensors[name].scale
+        stored, scale = self._stored(name)
+        rows = stored[indices].astype(np.float32)
         if scale is not None:
-            rows *= self._arrays[scale][indices]
+            rows *= scale[indices]
         return rows
 
     def block(self, index: int) -> dict[str, Float32]:
@@ -65,7 +67,15 @@ class WeightMap:
         end = max(entry.offset + entry.size_bytes for entry in entries)
         self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
 
-    def _view(self, name: str) -> npt.NDArray[np.generic]:
+    def _stored(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+        """A tensor as mapped, and its scale if it has one."""
+        scale = self._manifest.tensors[name].scale if name in self else None
+        missing = {name, *([scale] if scale else [])} - self._arrays.keys()
+        if missing:
+            raise PackError(f"the pack has no tensor {sorted(missing)}: build it again")
+        return self._arrays[name], self._arrays[scale] if scale else None
+
+    def _view(self, name: str) -> npt.NDArray[Any]:
         entry = self._manifest.tensors[name]
         dtype, count = np.dtype(entry.dtype).newbyteorder("<"), math.prod(entry.shape)
         if count * dtype.itemsize != entry.size_bytes or entry.offset + entry.size_bytes > len(self._map):

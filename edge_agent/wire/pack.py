@@ -35,6 +35,8 @@ WEIGHTS = "weights.bin"
 FORWARD = "forward.onnx"
 VJP = "vjp.onnx"
 TOKENIZER = "tokenizer.json"
+FILES = frozenset({WEIGHTS, FORWARD, VJP, TOKENIZER})
+"""What a manifest lists; together with the manifest itself, the whole pack."""
 ALIGNMENT_BYTES = 64
 SECTION_BYTES = 65_536
 """Sections of `weights.bin` start at multiples of this: the largest page of a board, and as much as the kernel maps
@@ -135,9 +137,12 @@ def parse_manifest(data: bytes) -> Manifest:
         version = msgspec.json.decode(data, type=_Version).format
         if version != FORMAT:
             raise PackError(f"this version reads packs of format {FORMAT}, got format {version}: build the pack again")
-        return msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PackError(f"{MANIFEST} is not a pack's manifest: {error}; build or fetch the pack again") from error
+    if manifest.files.keys() != FILES:
+        raise PackError(f"a pack has the files {sorted(FILES)}, the {MANIFEST} lists {sorted(manifest.files)}")
+    return manifest
 
 
 def load_manifest(pack_dir: Path) -> Manifest:

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge_agent.wire.errors import PackError
+from edge_agent.wire.pack import (
+    FILES,
+    FORMAT,
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    ModuleEntry,
+    bytes_per_rank,
+    load_manifest,
+    module_layout,
+    parse_manifest,
+    verify,
+)
+
+CONTENT = b"content"
+MODULES = (ModuleEntry("layer.0.query", "query", 0, 4, 6), ModuleEntry("layer.1.query", "query", 1, 4, 6))
+
+
+def make_manifest() -> Manifest:
+    entry = FileEntry(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+    return Manifest(
+        format=FORMAT,
+        model="tiny",
+        architecture="bert",
+        weights="int8",
+        d_model=4,
+        heads=2,
+        blocks=2,
+        vocabulary=9,
+        max_tokens=16,
+        pad_token_id=0,
+        pooling="mean",
+        embedding_norm_eps=1e-12,
+        modules=MODULES,
+        block_weights=("query.weight",),
+        tensors={},
+        files=dict.fromkeys(sorted(FILES), entry),
+        source_sha256="0" * 64,
+        mapped_working_set_bytes=65_536,
+        bytes_per_rank=bytes_per_rank(MODULES),
+    )
+
+
+@pytest.fixture
+def pack_dir(tmp_path: Path) -> Path:
+    (tmp_path / MANIFEST).write_bytes(msgspec.json.encode(make_manifest()))
+    for name in FILES:
+        (tmp_path / name).write_bytes(CONTENT)
+    return tmp_path
+
+
+def test_an_intact_pack_verifies(pack_dir: Path) -> None:
+    assert verify(pack_dir) == load_manifest(pack_dir) == make_manifest()
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("damaged", [b"cOntent", b"conten", b"content!", b""], ids=repr)
+def test_one_changed_byte_names_the_file(pack_dir: Path, name: str, damaged: bytes) -> None:
+    (pack_dir / name).write_bytes(damaged)
+    with pytest.raises(PackError, match=name):
+        verify(pack_dir)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_missing_file_is_named(pack_dir: Path, name: str) -> None:
+    (pack_dir / name).unlink()
+    with pytest.raises(PackError, match=name):
+        verify(pack_dir)
+
+
+def test_a_folder_without_a_manifest_is_no_pack(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="no model pack"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b'{"format": 1}'], ids=repr)
+def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+    with pytest.raises(PackError, match="manifest"):
+        parse_manifest(data)
+
+
+def test_a_pack_of_another_format_is_refused() -> None:
+    with pytest.raises(PackError, match="format 99"):
+        parse_manifest(b'{"format": 99, "new_field": true}')
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("files", {}),
+        ("files", {"../weights.bin": {"sha256": "0" * 64, "size_bytes": 1}}),
+        ("files", {"/etc.passwd": {"sha256": "0" * 64, "size_bytes": 1}}),
+        ("pooling", "max"),
+        ("d_model", 0),
+        ("unknown", 1),
+    ],
+    ids=str,
+)
+def test_impossible_fields_are_refused(field: str, value: Any) -> None:
+    fields = {**msgspec.to_builtins(make_manifest()), field: value}
+    with pytest.raises(PackError):
+        parse_manifest(msgspec.json.encode(fields))
+
+
+def test_the_layout_lists_the_modules_in_order() -> None:
+    layout = module_layout(make_manifest(), slots=8, classes=3)
+    assert [module.name for module in layout.modules] == ["layer.0.query", "layer.1.query"]
+    assert (layout.slots, layout.classes, layout.d_model, layout.blocks) == (8, 3, 4, 2)
+
+
+def test_a_rank_costs_value_gradient_and_two_moments() -> None:
+    assert bytes_per_rank(MODULES) == 2 * (4 + 1 + 6) * 4 * 4
+
+
+def test_reading_manifests_needs_no_numpy() -> None:
+    code = "import sys, edge_agent.wire.pack; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
