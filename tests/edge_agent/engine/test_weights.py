@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_agent.engine.weights import WeightMap
+from edge_agent.wire.errors import PackError
+from edge_agent.wire.pack import WEIGHTS, TensorEntry, load_manifest
+from tests.models import BLOCKS, tiny_pack
+
+
+@pytest.fixture
+def weights() -> WeightMap:
+    return WeightMap(tiny_pack(), load_manifest(tiny_pack()))
+
+
+def test_gathered_rows_are_rows_of_the_table(weights: WeightMap) -> None:
+    indices = np.array([[3, 0], [3, 9]])
+    table = weights.tensor("embedding.word")
+    np.testing.assert_array_equal(weights.gather("embedding.word", indices), table[indices])
+
+
+def test_all_blocks_share_one_buffer(weights: WeightMap) -> None:
+    first = dict(weights.block(0))
+    for index in range(BLOCKS):
+        block = weights.block(index)
+        assert all(block[name] is first[name] for name in first)
+        for name, tensor in block.items():
+            np.testing.assert_array_equal(tensor, weights.tensor(f"block.{index}.{name}"))
+
+
+def test_a_released_section_can_be_read_again(weights: WeightMap) -> None:
+    before = weights.tensor("block.1.output.dense.weight")
+    weights.release("block.1")
+    np.testing.assert_array_equal(weights.tensor("block.1.output.dense.weight"), before)
+
+
+def test_a_tensor_that_the_pack_lacks_is_named(weights: WeightMap) -> None:
+    with pytest.raises(PackError, match="nothing"):
+        weights.tensor("embedding.nothing")
+
+
+def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
+    shutil.copyfile(tiny_pack() / WEIGHTS, tmp_path / WEIGHTS)
+    with (tmp_path / WEIGHTS).open("ab") as file:
+        file.truncate(1000)
+    with pytest.raises(PackError, match=WEIGHTS):
+        WeightMap(tmp_path, load_manifest(tiny_pack()))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="cannot be mapped"):
+        WeightMap(tmp_path, load_manifest(tiny_pack()))
+
+
+@pytest.mark.parametrize("offset", [0, 2**40], ids=["wrong size", "behind the end"])
+def test_a_tensor_outside_of_the_file_is_refused(offset: int) -> None:
+    entry = TensorEntry("float32", (4, 4), offset, 64 if offset else 63)
+    manifest = msgspec.structs.replace(load_manifest(tiny_pack()), tensors={"block.0.w": entry})
+    with pytest.raises(PackError, match=r"block\.0\.w"):
+        WeightMap(tiny_pack(), manifest)
