@@ -116,6 +116,30 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
         )
 
 
+def encode(config: CoordinatorConfig) -> bytes:
+    """`config` as JSON with absolute paths, for whoever opens the run folder later, from wherever."""
+    absolute = msgspec.structs.replace(
+        config,
+        pack=config.pack.resolve(),
+        run_dir=config.run_dir.resolve(),
+        users_file=None if config.users_file is None else config.users_file.resolve(),
+        broker=config.broker.resolve(Path.cwd()),
+    )
+    return msgspec.json.encode(absolute, enc_hook=str)
+
+
+def decode(data: bytes) -> CoordinatorConfig:
+    """Inverse of `encode`.
+
+    Raises:
+        ConfigError: not a configuration of this version.
+    """
+    try:
+        return msgspec.json.decode(data, type=CoordinatorConfig, dec_hook=lambda kind, value: kind(value))
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"the run's stored configuration is of another rankfleet version: {error}") from error
+
+
 def load_users(path: Path) -> dict[str, str]:
     """Passwords by user name, from lines `name:password`; empty lines and lines with `#` in front are skipped.
 

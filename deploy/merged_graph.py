@@ -1,0 +1,184 @@
+"""The graph of a whole merged model, composed of a pack's graph of one block. Nodes only: `export` adds the weights.
+
+The pack's block becomes an ONNX function, the model calls it once a block, and onnx's inliner makes the calls plain
+nodes again: any runtime can run the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, inliner, numpy_helper
+
+from edge_agent.wire.errors import PackError
+from edge_agent.wire.pack import FORWARD, Manifest
+
+LOGITS = "logits"
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+HEAD_WEIGHT = "head.weight"
+HEAD_BIAS = "head.bias"
+
+_DOMAIN = "rankfleet"
+_BLOCK = "Block"
+_MASKED = float(np.finfo(np.float32).min)
+_EMBEDDED, _MASK, _FLOAT_MASK, _POOLED = "embedded", "additive_mask", "float_mask", "pooled"
+
+
+def compose(pack_dir: Path, manifest: Manifest, classes: int) -> onnx.ModelProto:
+    """The graph for the intact pack in `pack_dir`.
+
+    `input_ids` and `attention_mask` int64 (batch, tokens) -> `logits` float32 (batch, classes); batch and tokens are
+    dynamic. It refers to its weights by their names in the manifest, and to the head's as `head.weight` `(classes,
+    d_model)` and `head.bias` `(classes,)`.
+
+    Raises:
+        PackError: the block's graph has another form than this version knows.
+    """
+    block = onnx.load(pack_dir / FORWARD)
+    pooling = _POOLING[manifest.pooling](f"hidden.{manifest.blocks}")
+    head = helper.make_node("Gemm", [_POOLED, HEAD_WEIGHT, HEAD_BIAS], [LOGITS], transB=1)
+    integers = onnx.TensorProto.INT64
+    graph = helper.make_graph(
+        [*_embedding(manifest), *_masks(), *_blocks(manifest), *pooling, head],
+        manifest.model,
+        [helper.make_tensor_value_info(name, integers, ["batch", "tokens"]) for name in (INPUT_IDS, ATTENTION_MASK)],
+        [helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, ["batch", classes])],
+    )
+    imports = [*block.opset_import, helper.make_opsetid(_DOMAIN, 1)]
+    model = helper.make_model(
+        graph, functions=[_function(block, manifest)], opset_imports=imports, ir_version=block.ir_version
+    )
+    flat: onnx.ModelProto = inliner.inline_local_functions(model)
+    del flat.opset_import[:]
+    flat.opset_import.extend(block.opset_import)
+    return flat
+
+
+def _function(block: onnx.ModelProto, manifest: Manifest) -> onnx.FunctionProto:
+    """The block as a function of hidden states, mask and frozen weights: the adapters are merged into those."""
+    inputs = ["x", "mask", *manifest.block_weights]
+    constants = {tensor.name: tensor for tensor in block.graph.initializer}
+    nodes = _needed(_without_adapters(block.graph, manifest), ["y"])
+    used = {name for node in nodes for name in node.input} - {name for node in nodes for name in node.output}
+    unknown = used - constants.keys() - set(inputs)
+    if unknown:
+        raise PackError(f"the block's graph cannot do without {sorted(unknown)}: build the pack again")
+    values = [helper.make_node("Constant", [], [name], value=constants[name]) for name in sorted(used - set(inputs))]
+    return helper.make_function(_DOMAIN, _BLOCK, inputs, ["y"], [*values, *nodes], block.opset_import)
+
+
+def _without_adapters(graph: onnx.GraphProto, manifest: Manifest) -> list[onnx.NodeProto]:
+    """The nodes, with each adapted layer `Gemm(x, W, Gemm(.., .., bias))` turned into `Gemm(x, W, bias)`.
+
+    Raises:
+        PackError: a module's layer has another form.
+    """
+    locals_ = {module.local for module in manifest.modules}
+    biases = {f"{name}.weight": f"{name}.bias" for name in locals_}
+    merged = []
+    for node in graph.node:
+        if node.op_type == "Gemm" and node.input[1] in biases:
+            bias = biases.pop(node.input[1])
+            plain = onnx.NodeProto()
+            plain.CopyFrom(node)
+            plain.input[2] = bias
+            merged.append(plain)
+        else:
+            merged.append(node)
+    if biases:
+        raise PackError(f"the block's graph has no layer of the known form for {sorted(biases)}: build the pack again")
+    return merged
+
+
+def _needed(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
+    """The nodes that `outputs` depend on, in their order."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _embedding(manifest: Manifest) -> list[onnx.NodeProto]:
+    """The input of the first block: see `edge_agent.engine.embedding`."""
+    nodes = [helper.make_node("Gather", ["embedding.word", INPUT_IDS], ["words"])]
+    last = "words"
+    if "embedding.position" in manifest.tensors:
+        nodes += [
+            _constant("position.start", np.array([0])),
+            helper.make_node("Shape", [INPUT_IDS], ["position.end"], start=1, end=2),
+            helper.make_node("Slice", ["embedding.position", "position.start", "position.end"], ["positions"]),
+            helper.make_node("Add", [last, "positions"], ["placed"]),
+        ]
+        last = "placed"
+    if "embedding.norm.weight" in manifest.tensors:
+        norm, eps = [last, "embedding.norm.weight", "embedding.norm.bias"], manifest.embedding_norm_eps
+        nodes.append(helper.make_node("LayerNormalization", norm, [_EMBEDDED], axis=-1, epsilon=eps))
+    else:
+        nodes.append(helper.make_node("Identity", [last], [_EMBEDDED]))
+    return nodes
+
+
+def _masks() -> list[onnx.NodeProto]:
+    """The mask as the blocks take it, (batch, 1, 1, tokens), and in float32, as pooling does."""
+    return [
+        helper.make_node("Cast", [ATTENTION_MASK], ["is_token"], to=onnx.TensorProto.BOOL),
+        helper.make_node("Cast", [ATTENTION_MASK], [_FLOAT_MASK], to=onnx.TensorProto.FLOAT),
+        _constant("kept", np.float32(0)),
+        _constant("masked", np.float32(_MASKED)),
+        helper.make_node("Where", ["is_token", "kept", "masked"], ["flat_mask"]),
+        _constant("mask.axes", np.array([1, 2])),
+        helper.make_node("Unsqueeze", ["flat_mask", "mask.axes"], [_MASK]),
+    ]
+
+
+def _blocks(manifest: Manifest) -> list[onnx.NodeProto]:
+    hidden = [_EMBEDDED, *(f"hidden.{index + 1}" for index in range(manifest.blocks))]
+    return [
+        helper.make_node(
+            _BLOCK,
+            [hidden[index], _MASK, *(f"block.{index}.{name}" for name in manifest.block_weights)],
+            [hidden[index + 1]],
+            domain=_DOMAIN,
+        )
+        for index in range(manifest.blocks)
+    ]
+
+
+def _mean(hidden: str) -> list[onnx.NodeProto]:
+    """See `edge_agent.engine.head.MeanPooling`."""
+    return [
+        _constant("mean.axis", np.array([1])),
+        helper.make_node("ReduceSum", [_FLOAT_MASK, "mean.axis"], ["mean.tokens"], keepdims=1),
+        helper.make_node("Div", [_FLOAT_MASK, "mean.tokens"], ["mean.shares"]),
+        helper.make_node("Unsqueeze", ["mean.shares", "mean.axis"], ["mean.row"]),
+        helper.make_node("MatMul", ["mean.row", hidden], ["mean.sum"]),
+        helper.make_node("Squeeze", ["mean.sum", "mean.axis"], [_POOLED]),
+    ]
+
+
+def _first(hidden: str, pooled: str = _POOLED) -> list[onnx.NodeProto]:
+    """See `edge_agent.engine.head.FirstPooling`."""
+    place = _constant("first.place", np.array(0))
+    return [place, helper.make_node("Gather", [hidden, "first.place"], [pooled], axis=1)]
+
+
+def _pooler(hidden: str) -> list[onnx.NodeProto]:
+    """See `edge_agent.engine.head.PoolerPooling`."""
+    return [
+        *_first(hidden, "pooler.first"),
+        helper.make_node("Gemm", ["pooler.first", "pooler.weight", "pooler.bias"], ["pooler.sum"]),
+        helper.make_node("Tanh", ["pooler.sum"], [_POOLED]),
+    ]
+
+
+def _constant(name: str, value: object) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value)))
+
+
+_POOLING: dict[str, Callable[[str], list[onnx.NodeProto]]] = {"mean": _mean, "cls": _first, "pooler": _pooler}
