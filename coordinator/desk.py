@@ -53,7 +53,8 @@ class Desk:
         if source is None:
             self.send(device, m.Missing(want.sha256))
             return
-        for chunk in transfer.serve(want, source):
+        limit_bytes = transfer.chunk_bytes_for(self._link.max_payload_bytes)
+        for chunk in transfer.serve(want, source, limit_bytes=limit_bytes):
             if not self.send(device, chunk):
                 return
 

@@ -139,8 +139,13 @@ class Agent:
         if outgoing is None or outgoing.sha256 != want.sha256:
             self._send(m.Missing(want.sha256))
             return
-        for chunk in transfer.serve(want, transfer.BytesSource(outgoing.body)):
-            self._send(chunk)
+        source, limit_bytes = (
+            transfer.BytesSource(outgoing.body),
+            transfer.chunk_bytes_for(self._link.max_payload_bytes),
+        )
+        for chunk in transfer.serve(want, source, limit_bytes=limit_bytes):
+            if not self._send(chunk):
+                return
 
     def _poll_fetcher(self) -> None:
         chunk_bytes = transfer.chunk_bytes_for(self._link.max_payload_bytes)
@@ -265,12 +270,12 @@ class Agent:
     def _paths(self, refs: tuple[m.ObjectRef, ...]) -> tuple[str, ...]:
         return tuple(str(self._fetcher.object_path(ref.sha256)) for ref in refs)
 
-    def _send(self, message: m.Message, *, qos: int = 1) -> None:
+    def _send(self, message: m.Message, *, qos: int = 1) -> bool:
+        """False if the link could not take it: what matters is repeated by the session."""
         self._sequence += 1
         payload = frame.encode(message, self._boot, self._sequence)
         topic = topics.up(self._settings.fleet, self._settings.device)
-        if not self._link.publish(topic, payload, qos=qos):
-            LOGGER.debug("not sent, no connection: %s", type(message).__name__)
+        return self._link.publish(topic, payload, qos=qos)
 
     def _book_traffic(self) -> None:
         before = self._traffic.account

@@ -131,7 +131,7 @@ class Runner:
             [sys.executable, "-m", "edge_agent.trainer_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(job.terms.threads),
+            env=trainer_environment(job.terms.threads),
         )
         threading.Thread(target=_feed, args=(self._process, job, self._lines), daemon=True).start()
 
@@ -190,7 +190,7 @@ def _feed(process: subprocess.Popen[bytes], job: AnyJob, lines: queue.SimpleQueu
     lines.put(_POISON)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def trainer_environment(threads: int) -> dict[str, str]:
     """The trainer's environment: BLAS libraries size their thread pools, and buffers, by it."""
     return {
         **os.environ,

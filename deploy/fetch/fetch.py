@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.fetch.catalogue import Entry, File, Joined, Wheel, find
-from edge_agent.pack import file_sha256
+from edge_agent.wire.pack import file_sha256
 from edge_agent.wire.errors import FetchError
 
 Report = Callable[[str], None]

@@ -1,0 +1,67 @@
+"""`rankfleet`, the one command. Subcommands are imported when they are asked for, so that an agent stays small."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import signal
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+from edge_agent.wire.errors import RankfleetError
+
+_ABOUT = """\
+Fine-tunes a pretrained language model across a fleet of small boards whose data never leaves them.
+
+Try it:            rankfleet demo
+Run a fleet:       rankfleet pack build MODEL PACK
+                   rankfleet coordinator run coordinator.toml     (on the gateway)
+                   rankfleet agent run agent.toml                 (on every board)
+Look and use:      rankfleet status RUN, rankfleet predict RUN "text", rankfleet export RUN model.onnx
+"""
+_EPILOG = "Exit status: 0 done; 1 failed, the reason is on standard error; 2 wrong usage; 130 interrupted."
+_SUBCOMMANDS = ("demo", "fetch", "pack", "coordinator", "agent", "status", "predict", "export")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = _parser(arguments)
+    args = parser.parse_args(arguments)
+    if "run" not in args:
+        parser.print_help()
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status: int = args.run(args)
+    except RankfleetError as error:
+        print(f"rankfleet: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rankfleet: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rankfleet", description=_ABOUT, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"rankfleet {version('rankfleet')}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    for name in _SUBCOMMANDS if chosen not in _SUBCOMMANDS else (chosen,):
+        importlib.import_module(f"deploy.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """An orderly stop, as for Ctrl-C: farewells are said and processes ended."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

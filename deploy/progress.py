@@ -1,0 +1,96 @@
+"""The coordinator's events as lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from coordinator import events
+
+
+class Progress:
+    """Makes at most one line of an event; None for those that need none."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def line(self, event: events.Watched) -> str | None:
+        """The line that tells of `event`."""
+        if isinstance(event, events.Training):
+            return self._training(event)
+        return _LINES[type(event)](event)
+
+    def _training(self, event: events.Training) -> str | None:
+        """A quarter of a round is worth a line, a step is not."""
+        quarter = 4 * event.step // max(event.steps, 1)
+        key = f"{event.device} {event.round}"
+        if quarter <= self._told.get(key, 0) or event.step == event.steps:
+            return None
+        self._told[key] = quarter
+        return f"    {event.device:<12} step {event.step}/{event.steps}  loss {event.loss:.3f}"
+
+
+def megabytes(count: int) -> str:
+    """Bytes for a person: MB with one decimal, kB below one MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def _listening(event: events.Listening) -> str:
+    return f"fleet {event.fleet}: coordinator ready at {event.host}:{event.port}"
+
+
+def _joined(event: events.Joined) -> str:
+    return f"  {event.device} joined: {event.examples} examples, budget {megabytes(event.budget_bytes)}"
+
+
+def _opened(event: events.Opened) -> str:
+    who = ", ".join(event.cohort)
+    return f"round {event.round}/{event.rounds}: {event.ranks_alive} ranks alive, training on {who}"
+
+
+def _received(event: events.Received) -> str:
+    report = event.report
+    used = report.peak_anonymous_bytes + report.mapped_bytes
+    return (
+        f"    {event.device:<12} loss {report.loss:.3f}  {report.ranks} ranks, {report.depth} blocks, "
+        f"micro-batch {report.micro_batch}  memory {megabytes(used)} (RSS {megabytes(report.peak_rss_bytes)})  "
+        f"sent {megabytes(report.bytes_up)} received {megabytes(report.bytes_down)} so far"
+    )
+
+
+def _closed(event: events.Closed) -> str:
+    record = event.record
+    accuracy = "" if record.accuracy is None else f"hold-out accuracy before it {record.accuracy:.3f}  "
+    return (
+        f"  round {record.round} closed: {accuracy}loss {record.loss:.3f}  {record.ranks_alive} ranks in "
+        f"{record.modules_alive} modules  up {megabytes(record.updates_bytes)} down {megabytes(record.delta_bytes)} "
+        f"each  {record.wall_s:.1f} s"
+    )
+
+
+def _refused(event: events.Refused) -> str:
+    return f"  {event.device}: {event.reason}"
+
+
+def _finished(event: events.Finished) -> str:
+    accuracy = event.finished.accuracy
+    shown = "no hold-out" if accuracy is None else f"hold-out accuracy {accuracy:.3f}"
+    return f"  {event.device} holds the final model: {shown}"
+
+
+def _done(event: events.Done) -> str:
+    return f"run over after {event.rounds} rounds" + (f"; missing {', '.join(event.missing)}" if event.missing else "")
+
+
+_LINES: dict[type, Callable[[Any], str]] = {
+    events.Listening: _listening,
+    events.Joined: _joined,
+    events.Left: lambda event: f"  {event.device} went offline: {event.reason}",
+    events.Waiting: lambda event: f"  waiting: {event.reason}",
+    events.Opened: _opened,
+    events.Received: _received,
+    events.Refused: _refused,
+    events.Closed: _closed,
+    events.Finished: _finished,
+    events.Done: _done,
+}
