@@ -105,7 +105,7 @@ def _batches(texts: Sequence[str], tokeniser: Tokeniser) -> Iterator[tuple[Int32
 
 
 def _ranked(logits: Float32, classes: Sequence[str]) -> Answer:
-    """Classes by probability, the softmax of `logits (classes,)`; ties in the order of the classes."""
+    """Classes by probability, the softmax of `logits (classes,)`; ties of those in the order of the classes."""
     exponentials = np.exp(logits - logits.max(), dtype=np.float64)
     probabilities = exponentials / exponentials.sum()
-    return [Guess(classes[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
+    return [Guess(classes[i], float(probabilities[i])) for i in np.argsort(-logits, kind="stable")]
