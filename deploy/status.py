@@ -19,7 +19,7 @@ from edge_agent.wire.pack import load_manifest
 
 
 class DeviceStatus(msgspec.Struct, frozen=True):
-    """One device. `version` is that of the model it holds; figures are null until the device was ready once."""
+    """One device. `version` is that of the model it last reported; figures are null until it was ready once."""
 
     name: str
     online: bool

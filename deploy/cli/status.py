@@ -71,7 +71,7 @@ def _fleet_lines(status: FleetStatus) -> list[str]:
 def _agent_lines(status: AgentStatus) -> list[str]:
     """The status of an agent for a person."""
     if status.fleet is None:
-        return [f"no fleet joined yet, {status.boots} starts"]
+        return [f"no fleet joined yet, boot {status.boots}"]
     outbox = "empty"
     if status.outbox_round is not None:
         outbox = (
@@ -79,7 +79,7 @@ def _agent_lines(status: AgentStatus) -> list[str]:
         )
     budget = "not measured yet" if status.budget_bytes is None else megabytes(status.budget_bytes)
     return [
-        f"fleet {status.fleet}: {status.classes} classes, {status.boots} starts",
+        f"fleet {status.fleet}: {status.classes} classes, boot {status.boots}",
         f"  model    {status.model or 'not fetched yet'}, state of version {status.version}",
         f"  budget   {budget}",
         f"  outbox   {outbox}",

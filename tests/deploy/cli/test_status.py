@@ -69,7 +69,7 @@ def test_an_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store.keep_round(model, Outgoing(3, bytes(32), b"update", b"report"))
     store.close()
     assert call(capsys, str(tmp_path)) == [
-        "fleet depot: 3 classes, 1 starts",
+        "fleet depot: 3 classes, boot 1",
         "  model    model, state of version 2",
         "  budget   not measured yet",
         "  outbox   update of round 3, 0.0 kB, not yet with the coordinator",
@@ -79,7 +79,7 @@ def test_an_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_agent_that_joined_no_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     AgentStore(tmp_path / AGENT_DB).close()
-    assert call(capsys, str(tmp_path)) == ["no fleet joined yet, 0 starts"]
+    assert call(capsys, str(tmp_path)) == ["no fleet joined yet, boot 0"]
 
 
 def test_json_is_the_whole_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
