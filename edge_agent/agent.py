@@ -180,7 +180,6 @@ class Agent:
         outgoing = self._store.outgoing()
         if outgoing is None:
             raise AssertionError("the trainer said that it left an update")
-        self._phases.enter("publish")
         return _offer(outgoing, self._phases.drain(), self._traffic.account)
 
     def _finished(self, line: jobs.FinalResult) -> m.Finished:

@@ -23,10 +23,13 @@ from edge_agent.watch import Footing, Watch
 from edge_agent.wire import codec, cost, quantise
 from edge_agent.wire import messages as m
 from edge_agent.wire.errors import BudgetError, DataError, RankfleetError
-from edge_agent.wire.ranks import Mask, compact, unpack_mask
+from edge_agent.wire.ranks import Mask, unpack_mask
+from edge_agent.wire.state import ModelState
 from edge_agent.workspace import Workspace, check_digest
 
 REPORT_EVERY_S = 1.0
+MEASURED_STEPS = 2
+UNLIMITED_BYTES = 2**62
 
 
 def main() -> int:
@@ -65,6 +68,7 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     plan = choose_plan(space, job.capability, state.mask, allowed, job.plan.lowest_block, longest)
     examples, holdout = space.examples(plan.tokens if plan.tokens < longest else space.max_tokens)
     trained = trainable(space.layout, allowed, plan.lowest_block)
+    memory.give_back()
     with memory.PeakSampler() as sampler:
         phases.enter("evaluate")
         score = evaluate(space.engine, state, holdout, space.tokeniser(plan.tokens), plan.micro_batch)
@@ -97,21 +101,35 @@ def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
 
 
 def _measure(space: Workspace, link_bytes_per_s: int) -> m.Capability:
-    terms = space.terms
-    state = space.state()
+    terms, state = space.terms, space.state()
     table = measure(
         Bench(
             engine=space.engine,
-            layout=space.layout,
-            rows=compact(space.layout, state.rows, state.mask),
-            max_tokens=space.max_tokens,
+            state=state,
+            round_of=lambda tokens: _made_up_round(space, state, tokens),
+            buckets=space.tokeniser(space.max_tokens).buckets,
             budget_bytes=terms.budget_bytes,
             supervisor_bytes=terms.supervisor_bytes,
-            threads=terms.threads,
             mapped_bytes=space.manifest.mapped_working_set_bytes,
+            threads=terms.threads,
         )
     )
     return m.Capability(terms.budget_bytes, memory.total_bytes(), link_bytes_per_s, table)
+
+
+def _made_up_round(space: Workspace, state: ModelState, tokens: Tokens) -> None:
+    """A round as `run_train` runs it, two steps long, on tokens that mean nothing; nothing of it is kept."""
+    count = len(tokens)
+    tokeniser = space.tokeniser(space.max_tokens)
+    training = msgspec.structs.replace(space.welcome.training, batch_size=count, local_steps=MEASURED_STEPS)
+    work = Work(state.mask, tokens, tokeniser, training, space.welcome.seed, ("measure",))
+    with memory.PeakSampler() as sampler:
+        watch = Watch(sampler, budget_bytes=UNLIMITED_BYTES, other_bytes=0, blocks=space.layout.blocks)
+        evaluate(space.engine, state, tokens, tokeniser, count)
+        outcome = train(space.engine, state, work, Footing(count, 0), watch, lambda *_: None)
+    part = update.Part(0, state.mask, int(state.mask.sum()), count, quantise.find_scheme(training.quantisation))
+    made, _ = update.make_update(part, state, outcome.rows, outcome.scores, space.residual())
+    codec.encode_update(made, space.layout)
 
 
 def _part(job: jobs.TrainJob, trained: Mask, examples: int) -> update.Part:

@@ -71,6 +71,7 @@ class Watch:
         smaller = lower(footing, self._blocks)
         if smaller is not None:
             LOGGER.warning("%d of %d bytes used: from %s to %s", used_bytes, self._budget_bytes, footing, smaller)
+            memory.give_back()
             self._sampler.restart()
             return smaller
         if used_bytes > self._budget_bytes:
@@ -83,5 +84,6 @@ class Watch:
         if smaller is None:
             return footing
         LOGGER.warning("the system has little memory left: from %s to %s", footing, smaller)
+        memory.give_back()
         self._sampler.restart()
         return smaller

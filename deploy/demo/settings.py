@@ -18,7 +18,7 @@ class Board:
 
 
 BOARDS = (
-    Board("Pi Zero 2 W", 224 * MIB),
+    Board("Pi Zero 2 W", 192 * MIB),
     Board("Pi 3", 320 * MIB),
     Board("Pi 4", 512 * MIB),
     Board("Pi 5", 1024 * MIB),
