@@ -46,7 +46,9 @@ def _start_broker(config: CoordinatorConfig, stack: ExitStack) -> None:
     assert config.users_file is not None
     broker = config.broker
     users = load_users(config.users_file)
-    stack.enter_context(EmbeddedBroker(users, host=broker.host, port=broker.port, max_packet_bytes=broker.max_packet_bytes))
+    stack.enter_context(
+        EmbeddedBroker(users, host=broker.host, port=broker.port, max_packet_bytes=broker.max_packet_bytes)
+    )
 
 
 def _check_run(store: Store, planner: Planner, config: CoordinatorConfig) -> None:

@@ -30,6 +30,8 @@ LOGGER = logging.getLogger("rankfleet.coordinator")
 POLL_S = 0.05
 REPEAT_S = 10.0
 FAREWELL_S = 60.0
+LEAVE_S = 10.0
+_LEAVE = m.Leave("the run is over")
 
 
 class Coordinator:
@@ -54,10 +56,10 @@ class Coordinator:
         self._model = _load_model(config, store, planner)
         self._round = self._resume()
         self._offers: dict[str, m.Offer] = {}
-        self._finished: dict[str, m.Finished] = {}
+        self._finished = _load_finished(store, self._model.state.version)
         self._finish_s: float | None = None
         self._repeat_s = 0.0
-        self._done = False
+        self._left_s: float | None = None
 
     def run(self) -> tuple[str, ...]:
         """Serves until the run is over; returns the devices that did not confirm the final model.
@@ -66,7 +68,7 @@ class Coordinator:
             LinkError: the broker refuses for good.
             StoreError: the disk is full or the database damaged; a restart goes on from the last checkpoint.
         """
-        while not self._done:
+        while not self._over():
             event = self._link.receive(POLL_S)
             if event is not None:
                 self._on_link(event)
@@ -74,7 +76,15 @@ class Coordinator:
             self._desk.poll(now_s)
             self._feed(rounds.Tick(now_s))
             self._repeat(now_s)
+        self._watch(events.Done(self._round.round, self._missing()))
         return self._missing()
+
+    def _over(self) -> bool:
+        """Whether the dismissed devices have gone: an embedded broker ends with us, and with it what it still holds."""
+        if self._left_s is None:
+            return False
+        late = time.monotonic() - self._left_s >= LEAVE_S
+        return late or not any(device.online for device in self._desk.roster)
 
     def _resume(self) -> rounds.State:
         """The round machine where the store left it: between rounds, or in an open one with its stored updates."""
@@ -112,7 +122,7 @@ class Coordinator:
 
     def _on_hello(self, device: str, message: m.Hello) -> None:
         self._desk.change(device, online=True)
-        self._desk.send(device, self._planner.welcome)
+        self._desk.send(device, self._planner.welcome if self._left_s is None else _LEAVE)
 
     def _on_ready(self, device: str, message: m.Ready) -> None:
         if message.pack != self._planner.welcome.pack.sha256:
@@ -190,7 +200,8 @@ class Coordinator:
     def _on_offline(self, device: str, message: m.Offline) -> None:
         if self._desk.roster[device].online:
             self._desk.change(device, online=False, note=message.reason)
-            self._watch(events.Left(device, message.reason))
+            if self._left_s is None:
+                self._watch(events.Left(device, message.reason))
         self._feed(rounds.Lost(device, time.monotonic()))
 
     def _on_finished(self, device: str, message: m.Finished) -> None:
@@ -198,6 +209,7 @@ class Coordinator:
             return
         if device not in self._finished:
             self._finished[device] = message
+            self._store.put(finished=msgspec.msgpack.encode(self._finished))
             self._watch(events.Finished(device, message))
         self._say_goodbye()
 
@@ -261,6 +273,7 @@ class Coordinator:
     def _finish(self, action: rounds.Finish) -> None:
         self._finish_s = time.monotonic()
         self._send_finals()
+        self._say_goodbye()
 
     def _send_finals(self) -> None:
         for device in self._desk.roster:
@@ -290,9 +303,8 @@ class Coordinator:
 
     def _leave(self) -> None:
         for device in self._desk.roster:
-            self._desk.send(device.name, m.Leave("the run is over"))
-        self._watch(events.Done(self._round.round, self._missing()))
-        self._done = True
+            self._desk.send(device.name, _LEAVE)
+        self._left_s = self._left_s or time.monotonic()
 
 
 def _load_model(config: CoordinatorConfig, store: Store, planner: Planner) -> fleet_model.FleetModel:
@@ -300,6 +312,13 @@ def _load_model(config: CoordinatorConfig, store: Store, planner: Planner) -> fl
     if checkpoint is None:
         return fleet_model.start(planner.layout, config.seed)
     return fleet_model.from_checkpoint(checkpoint, planner.layout)
+
+
+def _load_finished(store: Store, version: int) -> dict[str, m.Finished]:
+    """Devices that confirmed the final model, if `version` is it, to a coordinator that ran before."""
+    known = store.get("finished")
+    finished = {} if known is None else msgspec.msgpack.decode(known, type=dict[str, m.Finished])
+    return {device: message for device, message in finished.items() if message.version == version}
 
 
 def _at_version(ready: m.Ready | None, version: int) -> m.Ready | None:

@@ -1,0 +1,356 @@
+"""A fleet of real processes: one coordinator and its agents, on a tiny model and a task that can be learnt."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import psutil
+
+from coordinator import events
+from coordinator.run import DATABASE
+from coordinator.store import Store
+from edge_agent import capability
+from edge_agent.store import Store as AgentStore
+from edge_agent.wire import messages as m
+from edge_agent.wire import state as states
+from edge_agent.wire.pack import load_manifest, module_layout
+from edge_agent.wire.ranks import Layout
+from edge_agent.wire.state import ModelState
+from tests.brokers import PASSWORD, free_port
+from tests.models import WORDS, tiny_pack
+
+NAME = "depot"
+CLASSES = ("belt", "engine", "pump")
+DEVICES = ("pi-1", "pi-2", "pi-3")
+USERS = {name: PASSWORD for name in ("coordinator", *DEVICES)}
+ROWS, TEXT_WORDS, ROUNDS, SLOTS = 40, 6, 3, 3
+BUDGET_BYTES = 256 * 2**20
+TIMEOUT_S = 120.0
+POLL_S = 0.05
+
+E = TypeVar("E", bound=events.Watched)
+_EVENT = msgspec.json.Decoder(events.AnyEvent)
+
+
+@dataclass
+class Settings:
+    """What a test may change of its fleet. `round`, `training` and `broker` are further lines of those tables."""
+
+    rounds: int = ROUNDS
+    seed: int = 0
+    devices: tuple[str, ...] = DEVICES
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    port: int | None = None
+    """That of an external broker; None: the coordinator brings its own."""
+    capabilities: Path | None = None
+    round: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    broker: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Process:
+    """One process of the fleet: its exit status, what it says, and how it is ended."""
+
+    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+        self.name = name
+        self._stderr, self._lines = folder / f"{name}.log", list[str]()
+        with self._stderr.open("ab") as log:
+            # No session of its own: a test that is interrupted takes its processes with it.
+            self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def lines(self) -> list[str]:
+        """What it printed so far."""
+        return list(self._lines)
+
+    @property
+    def stderr(self) -> str:
+        """What it, and earlier processes of the same name, said on standard error."""
+        return self._stderr.read_text(errors="replace")
+
+    @property
+    def error(self) -> str:
+        """The one line with which the command line ends in failure."""
+        found = [line for line in self.stderr.splitlines() if line.startswith("rankfleet: ")]
+        assert found, f"{self.name} gave no reason:\n{self.stderr}"
+        return found[-1]
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> int:
+        """The exit status."""
+        try:
+            status = self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end in {timeout_s} s:\n{self.stderr[-3000:]}") from None
+        self._reader.join()
+        return status
+
+    def says(self, text: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Waits until standard error holds `text`."""
+        wait_until(lambda: text in self.stderr, timeout_s, lambda: f"{self.name} never said {text!r}:\n{self.stderr}")
+
+    def send(self, number: int) -> None:
+        """Sends a signal."""
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it the hard way."""
+        self._popen.kill()
+        self.wait()
+
+    def children(self) -> list[psutil.Process]:
+        """Its descendants."""
+        return psutil.Process(self.pid).children(recursive=True) if self.running else []
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            self._lines.append(line.decode())
+
+
+class Fleet:
+    """Files and processes of one fleet in `folder`; see `run_folder` for those who only want a finished run."""
+
+    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
+        self.folder = folder
+        self.settings = settings or Settings()
+        self.port = self.settings.port or free_port()
+        self.run_dir = folder / "run"
+        self.config = folder / "coordinator.toml"
+        self.pack = tiny_pack()
+        self._started: list[Process] = []
+        self.write()
+
+    def write(self) -> None:
+        """Writes every file anew from the settings; state and run folders stay."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "users").write_text("".join(f"{name}:{word}\n" for name, word in USERS.items()))
+        (self.folder / "password").write_text(PASSWORD)
+        self.config.write_text(toml(self._coordinator()))
+        for number, name in enumerate(self.settings.devices):
+            self.agent_folder(name).mkdir(exist_ok=True)
+            write_rows(self.data(name), toy_rows(number))
+            self.agent_config(name).write_text(toml(self._agent(name)))
+
+    def agent_folder(self, name: str) -> Path:
+        return self.folder / name
+
+    def agent_config(self, name: str) -> Path:
+        return self.agent_folder(name) / "agent.toml"
+
+    def state_dir(self, name: str) -> Path:
+        return self.agent_folder(name) / "state"
+
+    def data(self, name: str) -> Path:
+        return self.agent_folder(name) / "train.jsonl"
+
+    def start_coordinator(self) -> Process:
+        return self._start("coordinator", "coordinator", "run", str(self.config), "--json")
+
+    def start_agent(self, name: str) -> Process:
+        return self._start(name, "agent", "run", str(self.agent_config(name)))
+
+    def start_agents(self) -> dict[str, Process]:
+        return {name: self.start_agent(name) for name in self.settings.devices}
+
+    def start_python(self, name: str, code: str) -> Process:
+        """A process that runs `code` in place of the command."""
+        return self._keep(Process([sys.executable, "-c", code], self.folder, name))
+
+    def run(self) -> list[events.Watched]:
+        """Starts everything and waits until all of it ended well; what the coordinator told."""
+        coordinator, agents = self.start_coordinator(), self.start_agents()
+        assert_ends_well(coordinator, agents)
+        return told(coordinator)
+
+    def stop(self) -> None:
+        """Ends what still runs, and with it its children."""
+        for process in self._started:
+            for child in process.children():
+                child.kill()
+            if process.running:
+                process.kill()
+
+    def layout(self) -> Layout:
+        return module_layout(load_manifest(self.pack), SLOTS, len(CLASSES))
+
+    def final_state(self) -> ModelState:
+        """The coordinator's last checkpoint."""
+        return states.from_bytes(self.checkpoint(), self.layout())
+
+    def checkpoint(self) -> bytes:
+        """The coordinator's last checkpoint, as it stands in its database."""
+        with opened(Store(self.run_dir / DATABASE, read_only=True)) as store:
+            checkpoint = store.checkpoint()
+            assert checkpoint is not None
+            return checkpoint.state
+
+    def records(self) -> list[events.RoundRecord]:
+        """Every closed round."""
+        with opened(Store(self.run_dir / DATABASE, read_only=True)) as store:
+            return [msgspec.json.decode(body, type=events.RoundRecord) for _, body in store.rounds()]
+
+    def agent_state(self, name: str) -> bytes:
+        """The model state as it stands in an agent's database."""
+        with opened(AgentStore(self.state_dir(name) / "agent.db", read_only=True)) as store:
+            model = store.model()
+            assert model is not None
+            return model.state
+
+    def record_capabilities(self, path: Path) -> Path:
+        """Writes what the devices measured of themselves to `path`."""
+        with opened(Store(self.run_dir / DATABASE, read_only=True)) as store:
+            readies = {
+                row.name: msgspec.msgpack.decode(row.ready, type=m.Ready) for row in store.devices() if row.ready
+            }
+        path.write_bytes(capability.dump({name: ready.capability for name, ready in readies.items()}))
+        return path
+
+    def _start(self, name: str, *arguments: str) -> Process:
+        return self._keep(Process([sys.executable, "-m", "deploy.cli.main", *arguments], self.folder, name))
+
+    def _keep(self, process: Process) -> Process:
+        self._started.append(process)
+        return process
+
+    def _coordinator(self) -> dict[str, Any]:
+        settings = self.settings
+        count = len(settings.devices)
+        users = {"users_file": "users"} if settings.port is None else {}
+        return {
+            "fleet": NAME,
+            "pack": str(self.pack),
+            "classes": CLASSES,
+            "run_dir": "run",
+            "seed": settings.seed,
+            **users,
+            "broker": {"port": self.port, "password_file": "password", **settings.broker},
+            "round": {
+                "rounds": settings.rounds, "expected": count, "quorum": count, "grace_s": 1.0, **settings.round,
+            },
+            "ranks": {"initial": SLOTS, "target": 1.0, "warmup_rounds": 0, "final_rounds": 1},
+            "training": {"batch_size": 8, "max_tokens": 16, "lr_head": 0.02, **settings.training},
+        }  # fmt: skip
+
+    def _agent(self, name: str) -> dict[str, Any]:
+        settings = self.settings
+        replay = {} if settings.capabilities is None else {"capability": str(settings.capabilities)}
+        return {
+            "device": name,
+            "fleet": NAME,
+            "data": "train.jsonl",
+            "state_dir": "state",
+            **replay,
+            "memory": {"budget_bytes": settings.budgets.get(name, BUDGET_BYTES)},
+            "broker": {"port": self.port, "password_file": "../password", **settings.broker},
+        }
+
+
+@contextmanager
+def fleet(folder: Path, settings: Settings | None = None) -> Iterator[Fleet]:
+    """A fleet, and the end of all its processes."""
+    one = Fleet(folder, settings)
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+@contextmanager
+def opened(store: Any) -> Iterator[Any]:
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def assert_ends_well(coordinator: Process, agents: Mapping[str, Process]) -> None:
+    """Every process ends with status 0, and none shows a traceback."""
+    for process in (coordinator, *agents.values()):
+        assert process.wait() == 0, process.stderr[-3000:]
+        assert "Traceback" not in process.stderr
+
+
+def told(coordinator: Process) -> list[events.Watched]:
+    """What a coordinator told so far."""
+    return [_EVENT.decode(line) for line in coordinator.lines if line.endswith("\n")]
+
+
+def of_kind(happened: list[events.Watched], kind: type[E]) -> list[E]:
+    return [event for event in happened if isinstance(event, kind)]
+
+
+def wait_event(
+    coordinator: Process, kind: type[E], matches: Callable[[E], bool] = lambda event: True, timeout_s: float = TIMEOUT_S
+) -> E:
+    """The first event of a kind that matches, waiting for it while the coordinator lives."""
+    found: list[E] = []
+
+    def look() -> bool:
+        found.extend(event for event in of_kind(told(coordinator), kind) if matches(event))
+        return bool(found) or not coordinator.running
+
+    wait_until(look, timeout_s, lambda: f"no {kind.__name__}; the coordinator told {coordinator.lines}")
+    assert found, f"the coordinator ended without {kind.__name__}:\n{coordinator.stderr}"
+    return found[0]
+
+
+def wait_until(true: Callable[[], bool], timeout_s: float, complaint: Callable[[], str]) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline_s, complaint()
+        time.sleep(POLL_S)
+
+
+def interrupt(process: Process, number: int = signal.SIGINT) -> list[psutil.Process]:
+    """Sends a signal as Ctrl-C does, waits for the end, and returns descendants that outlive it."""
+    children = process.children()
+    process.send(number)
+    assert process.wait(20) == 130, process.stderr[-3000:]
+    _, alive = psutil.wait_procs(children, timeout=5)
+    return alive
+
+
+def toy_rows(seed: int, rows: int = ROWS) -> list[dict[str, str]]:
+    """Texts whose words tell their class: each class has a third of the vocabulary to itself."""
+    generator = random.Random(seed)
+    share = len(WORDS) // len(CLASSES)
+    texts = []
+    for row in range(rows):
+        label = row % len(CLASSES)
+        words = generator.choices(WORDS[label * share : (label + 1) * share], k=TEXT_WORDS)
+        texts.append({"text": " ".join(words), "label": CLASSES[label]})
+    return texts
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def toml(settings: Mapping[str, Any]) -> str:
+    """`settings` as TOML: JSON's values are TOML's, for all that a configuration holds."""
+    plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
+    tables = {key: value for key, value in settings.items() if isinstance(value, Mapping)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    return "\n".join(lines) + "".join(f"\n\n[{name}]\n{toml(table)}" for name, table in tables.items()) + "\n"
