@@ -3,8 +3,8 @@
 ::
 
     gathering --enough devices ready--> open --all answered, or deadline with quorum--> closing --aggregated--> ...
-        ^                                 \\--deadline without quorum--> open still, waiting (with a reason)
-        '--fewer than a quorum ready--- between rounds                        ... --last round--> finished
+        ^                                 | \\--below quorum--> open still, waiting: whoever declined is asked again
+        '--nothing stored, nobody left----'                                  ... --last round--> finished
 
 `advance(state, event)` gives the next state and what to do. Times are monotonic seconds, given with the events.
 """
@@ -61,6 +61,7 @@ class Stored:
 
     device: str
     round: int
+    now_s: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Declined:
 
     device: str
     round: int
+    now_s: float
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Replan:
-    """Send the open round's plan again to a device that came back."""
+    """Send the open round's plan to a device that came back, that declined, or that the round waits for."""
 
     round: int
     device: str
@@ -140,6 +142,9 @@ class State:
     ready: frozenset[str] = frozenset()
     parts: Mapping[str, Part] = field(default_factory=dict)
     lost_s: Mapping[str, float] = field(default_factory=dict)
+    """When each device that is away went offline."""
+    declined_s: Mapping[str, float] = field(default_factory=dict)
+    """When each device of the cohort last declined."""
     since_s: float = 0.0
     """When the present phase began."""
     resume_s: float = 0.0
@@ -156,8 +161,12 @@ def begin(settings: RoundSettings, last_round: int, now_s: float) -> State:
 
 
 def reopen(state: State, cohort: Mapping[str, Part], now_s: float) -> State:
-    """The state of a coordinator that starts with a round open: its cohort, and what is already on disk."""
-    return replace(state, round=state.round + 1, phase=Phase.OPEN, parts=dict(cohort), since_s=now_s)
+    """The state of a coordinator that starts with a round open: its cohort, and what is already on disk.
+
+    Nobody of the cohort has spoken yet, so all of it counts as offline since `now_s`.
+    """
+    lost = dict.fromkeys(cohort, now_s)
+    return replace(state, round=state.round + 1, phase=Phase.OPEN, parts=dict(cohort), lost_s=lost, since_s=now_s)
 
 
 def advance(state: State, event: Event) -> Step:
@@ -168,15 +177,14 @@ def advance(state: State, event: Event) -> Step:
 def _ready(state: State, event: Ready) -> Step:
     lost = {device: when for device, when in state.lost_s.items() if device != event.device}
     state = replace(state, ready=state.ready | {event.device}, lost_s=lost)
-    if state.phase is Phase.OPEN and state.waiting and event.device not in state.parts:
-        state = replace(state, parts={**state.parts, event.device: Part.PENDING})
-    if state.phase is Phase.OPEN and state.parts.get(event.device) is Part.PENDING:
-        return state, (Replan(state.round, event.device),)
+    part = state.parts.get(event.device)
+    if state.phase is Phase.OPEN and (part is Part.PENDING or (state.waiting and part is not Part.STORED)):
+        return _ask_again(state, (event.device,))
     return _try_open(state, event.now_s)
 
 
 def _lost(state: State, event: Lost) -> Step:
-    lost = {**state.lost_s, event.device: event.now_s}
+    lost = {event.device: event.now_s, **state.lost_s}
     return replace(state, ready=state.ready - {event.device}, lost_s=lost), ()
 
 
@@ -186,19 +194,22 @@ def _tick(state: State, event: Tick) -> Step:
     return _try_open(state, event.now_s)
 
 
-def _answered(state: State, event: Stored | Declined, part: Part) -> Step:
-    if state.phase is not Phase.OPEN or event.round != state.round or event.device not in state.parts:
-        return state, ()
-    state = replace(state, parts={**state.parts, event.device: part})
-    return _try_close(state, state.since_s)
-
-
 def _stored(state: State, event: Stored) -> Step:
-    return _answered(state, event, Part.STORED)
+    if not _takes_part(state, event):
+        return state, ()
+    return _try_close(replace(state, parts={**state.parts, event.device: Part.STORED}), event.now_s)
 
 
 def _declined(state: State, event: Declined) -> Step:
-    return _answered(state, event, Part.DECLINED)
+    if not _takes_part(state, event) or state.parts[event.device] is Part.STORED:
+        return state, ()
+    parts = {**state.parts, event.device: Part.DECLINED}
+    declined = {**state.declined_s, event.device: event.now_s}
+    return _try_close(replace(state, parts=parts, declined_s=declined), event.now_s)
+
+
+def _takes_part(state: State, event: Stored | Declined) -> bool:
+    return state.phase is Phase.OPEN and event.round == state.round and event.device in state.parts
 
 
 def _closed(state: State, event: Closed) -> Step:
@@ -220,10 +231,10 @@ def _try_open(state: State, now_s: float) -> Step:
     if count < needed:
         return _wait(state, f"{count} of {needed} devices are ready")
     cohort = tuple(sorted(state.ready))
+    parts = dict.fromkeys(cohort, Part.PENDING)
     state = replace(
-        state, round=state.round + 1, phase=Phase.OPEN, parts=dict.fromkeys(cohort, Part.PENDING),
-        since_s=now_s, waiting="",
-    )  # fmt: skip
+        state, round=state.round + 1, phase=Phase.OPEN, parts=parts, declined_s={}, since_s=now_s, waiting=""
+    )
     return state, (Open(state.round, cohort),)
 
 
@@ -237,7 +248,26 @@ def _try_close(state: State, now_s: float) -> Step:
         return replace(state, phase=Phase.CLOSING, waiting=""), (Close(state.round, stored),)
     if not stored and not late:
         return _abandon(state, now_s)
-    return _wait(state, f"round {state.round} has {len(stored)} updates, its quorum is {state.settings.quorum}")
+    return _go_on_waiting(state, len(stored), now_s)
+
+
+def _go_on_waiting(state: State, stored: int, now_s: float) -> Step:
+    """Below quorum: says so, asks who came since the round opened, and who declined once the grace time is over."""
+    state, said = _wait(state, f"round {state.round} has {stored} updates, its quorum is {state.settings.quorum}")
+    state, asked = _ask_again(state, tuple(sorted(d for d in state.ready if _may_help(state, d, now_s))))
+    return state, (*said, *asked)
+
+
+def _may_help(state: State, device: str, now_s: float) -> bool:
+    part = state.parts.get(device)
+    if part is Part.DECLINED:
+        return now_s - state.declined_s[device] >= state.settings.grace_s
+    return part is None
+
+
+def _ask_again(state: State, devices: tuple[str, ...]) -> Step:
+    parts = {**state.parts, **dict.fromkeys(devices, Part.PENDING)}
+    return replace(state, parts=parts), tuple(Replan(state.round, device) for device in devices)
 
 
 def _given_up(state: State, device: str, now_s: float) -> bool:

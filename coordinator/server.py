@@ -149,7 +149,7 @@ class Coordinator:
     def _on_declined(self, device: str, message: m.Declined) -> None:
         self._desk.change(device, note=message.reason)
         self._watch(events.Refused(device, message.reason, message.smallest_budget_bytes))
-        self._feed(rounds.Declined(device, message.round))
+        self._feed(rounds.Declined(device, message.round, time.monotonic()))
 
     def _on_offer(self, device: str, message: m.Offer) -> None:
         stored = self._store.contributors(message.round).get(device)
@@ -178,14 +178,14 @@ class Coordinator:
         except PayloadError as error:
             self._watch(events.Refused(device, str(error)))
             self._desk.reject(device, error, offer.round)
-            self._feed(rounds.Declined(device, offer.round))
+            self._feed(rounds.Declined(device, offer.round, time.monotonic()))
             return
         report = msgspec.msgpack.encode(offer.report)
         self._store.keep_contribution(offer.round, Contribution(device, ref.sha256, report, body))
         self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, self._model.state.version))
         self._desk.send(device, m.Acknowledged(offer.round, ref.sha256))
         self._watch(events.Received(device, offer.round, offer.report))
-        self._feed(rounds.Stored(device, offer.round))
+        self._feed(rounds.Stored(device, offer.round, time.monotonic()))
 
     def _check(self, device: str, offer: m.Offer, body: bytes) -> None:
         plan = msgspec.msgpack.decode(self._store.plans(offer.round)[device], type=m.Plan)
@@ -241,7 +241,7 @@ class Coordinator:
         except BudgetError as error:
             self._desk.change(device, note=str(error))
             self._watch(events.Refused(device, str(error), error.smallest_budget_bytes))
-            self._feed(rounds.Declined(device, number))
+            self._feed(rounds.Declined(device, number, time.monotonic()))
             return
         self._store.keep_plan(number, device, msgspec.msgpack.encode(plan))
         self._desk.send(device, plan)
