@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.wire.cost import TRAINED_BYTES, ChosenPlan, Shape, Work, peak_bytes, plan, step_s
+from edge_agent.wire.cost import TRAINED_BYTES, ChosenPlan, Shape, Work, peak_bytes, plan, step_s, usable_bytes
 from edge_agent.wire.messages import Capability
 from edge_agent.wire.quantise import Scheme
 from edge_agent.wire.ranks import Layout, Mask
@@ -105,7 +105,8 @@ def _work(shape: Shape, tokens: int, lowest_block: int) -> Work:
 
 def _memory_room(capability: Capability, work: Work, terms: Terms) -> int:
     """Parameters that memory has room to train."""
-    return (capability.budget_bytes - peak_bytes(capability.cost, work, terms.mapped_bytes)) // TRAINED_BYTES
+    usable = usable_bytes(capability.budget_bytes)
+    return (usable - peak_bytes(capability.cost, work, terms.mapped_bytes)) // TRAINED_BYTES
 
 
 def _link_room(capability: Capability, work: Work, terms: Terms) -> int:

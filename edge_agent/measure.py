@@ -133,7 +133,7 @@ def _best_s(work: Callable[[], object]) -> float:
 
 def _check_smallest(bench: Bench, point: Point) -> None:
     needed = bench.supervisor_bytes + bench.mapped_bytes + point.anonymous_bytes
-    if needed > bench.budget_bytes:
+    if needed > cost.usable_bytes(bench.budget_bytes):
         raise cost.too_small(bench.budget_bytes, needed)
 
 

@@ -23,6 +23,7 @@ from .messages import Capability, CostTable
 FLOAT_BYTES = 4
 LIVING_BYTES = 2 * FLOAT_BYTES
 TRAINED_BYTES = 6 * FLOAT_BYTES
+PLAN_PERCENT = 95
 MICRO_BATCHES = (8, 4, 2, 1)
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Sequence lengths, in tokens, that batches are padded to: shapes repeat, and little is padded."""
@@ -109,18 +110,29 @@ def plan(capability: Capability, shape: Shape) -> ChosenPlan:
     """
     candidates = [(peak_bytes(capability.cost, work, shape.mapped_bytes), work) for work in _candidates(shape)]
     for predicted, work in candidates:
-        if predicted <= capability.budget_bytes:
+        if predicted <= usable_bytes(capability.budget_bytes):
             seconds = step_s(capability.cost, work)
             return ChosenPlan(work.micro_batch, work.tokens, work.lowest_block, predicted, seconds)
     raise too_small(capability.budget_bytes, min(predicted for predicted, _ in candidates))
 
 
+def usable_bytes(budget_bytes: int) -> int:
+    """What of a budget to plan with: predictions are off by a few percent, and a round must not run into its end."""
+    return budget_bytes * PLAN_PERCENT // 100
+
+
+def budget_for(plan_bytes: int) -> int:
+    """The smallest budget in which a plan of `plan_bytes` fits."""
+    return -(-plan_bytes * 100 // PLAN_PERCENT)
+
+
 def too_small(budget_bytes: int, smallest_bytes: int) -> BudgetError:
-    """The error for a budget in which nothing fits."""
+    """The error for a budget in which nothing fits, when the smallest plan takes `smallest_bytes`."""
+    smallest_budget_bytes = budget_for(smallest_bytes)
     return BudgetError(
-        f"a budget of {budget_bytes} bytes fits no plan; the smallest that does is {smallest_bytes} bytes: "
+        f"a budget of {budget_bytes} bytes fits no plan; the smallest that does is {smallest_budget_bytes} bytes: "
         "raise memory.budget_bytes on this device, or use a smaller model or shorter texts",
-        smallest_bytes,
+        smallest_budget_bytes,
     )
 
 

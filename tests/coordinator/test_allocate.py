@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.allocate import Terms, allocate
-from edge_agent.wire.cost import Work, peak_bytes, step_s
+from edge_agent.wire.cost import Work, budget_for, peak_bytes, step_s
 from edge_agent.wire.errors import BudgetError
 from edge_agent.wire.messages import Capability, CostTable
 from edge_agent.wire.quantise import SCHEMES
@@ -86,7 +86,7 @@ def test_the_part_is_a_subset_of_what_lives_and_fits(budget: int, bits: int, see
 def test_the_ranks_are_the_most_important_in_reach(seed: int, room_bytes: int) -> None:
     importance = _importance(seed)
     budget = peak_bytes(COST, _work(2), TERMS.mapped_bytes) + 24 * WIDTH * 4 + room_bytes
-    part = allocate(LAYOUT, FULL, importance, _device(budget), TERMS)
+    part = allocate(LAYOUT, FULL, importance, _device(budget_for(budget)), TERMS)
     assert part.lowest_block >= 2 and part.trained.sum() >= 4
     left_out = (FULL & ~part.trained)[4:]
     assert not left_out.any() or importance[4:][left_out].max() < importance[part.trained].min()
@@ -97,7 +97,7 @@ def test_depth_grows_with_memory() -> None:
     for lowest in range(BLOCKS - 1, -1, -1):
         one_rank_each = 24 * WIDTH * 2 * (BLOCKS - lowest)
         budget = peak_bytes(COST, _work(lowest), TERMS.mapped_bytes) + one_rank_each
-        depths.append(BLOCKS - allocate(LAYOUT, FULL, EQUAL, _device(budget), TERMS).lowest_block)
+        depths.append(BLOCKS - allocate(LAYOUT, FULL, EQUAL, _device(budget_for(budget)), TERMS).lowest_block)
     assert depths == [1, 2, 3, 4]
 
 

@@ -13,7 +13,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from edge_agent.tokenise import BUCKETS, Tokeniser, bucket
+from edge_agent.tokenise import Tokeniser
+from edge_agent.wire.cost import BUCKETS, bucket
 from edge_agent.wire.errors import EngineError, PackError
 
 PAD, UNK, CLS, SEP = range(4)

@@ -93,7 +93,7 @@ def test_the_smallest_budget_that_an_error_names_is_the_smallest_that_works(budg
     try:
         plan(_device(budget), SHAPE)
     except BudgetError as error:
-        assert plan(_device(error.smallest_budget_bytes), SHAPE).predicted_bytes == error.smallest_budget_bytes
+        assert plan(_device(error.smallest_budget_bytes), SHAPE).predicted_bytes <= error.smallest_budget_bytes
         with pytest.raises(BudgetError):
             plan(_device(error.smallest_budget_bytes - 1), SHAPE)
 

@@ -1,0 +1,41 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= excavators
+OUT ?= runs/demo
+ARGS ?=
+
+.PHONY: help demo test test-slow lint clean
+
+help:
+	@echo "make demo                     the main job, end to end (about 5 minutes)"
+	@echo "make demo DATA=20newsgroups   the same on 20 Newsgroups (about 20 minutes)"
+	@echo "make demo ARGS='--rounds 3'   any option of 'rankfleet demo --help'"
+	@echo "make test                     linters, types, import rules and tests"
+	@echo "make test-slow                the tests that take minutes each"
+	@echo "make clean                    remove the virtual environment and caches"
+
+demo: $(VENV)/ready
+	$(BIN)/rankfleet demo --data $(DATA) --out $(OUT) $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The stamp is written last, so that an interrupted installation is repeated.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gateway,pack,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
