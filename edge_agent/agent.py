@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from edge_agent import capability, config, jobs, memory, session
+from edge_agent import session_events as events
 from edge_agent.fetching import Fetcher
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
 from edge_agent.store import Outgoing, Store
@@ -50,7 +51,7 @@ class Agent:
         self._traffic = TrafficMeter(_load_account(store))
         self._state = _initial(store)
         self._fetching = False
-        self._exit: session.Exit | None = None
+        self._exit: events.Exit | None = None
         self._link = connect(self._boot)
 
     def run(self) -> None:
@@ -86,17 +87,17 @@ class Agent:
         line = self._runner.poll()
         if line is not None:
             self._on_line(line)
-        self._feed(session.Tick(time.monotonic()))
+        self._feed(events.Tick(time.monotonic()))
 
     def _on_link(self, event: link.Event) -> None:
         if isinstance(event, link.Connected):
             LOGGER.info("connected to the broker")
-            self._feed(session.Connected())
+            self._feed(events.Connected())
         elif isinstance(event, link.Disconnected):
             if event.fatal:
                 raise LinkError(event.reason)
             LOGGER.warning("no connection: %s", event.reason)
-            self._feed(session.Disconnected())
+            self._feed(events.Disconnected())
         else:
             self._on_payload(event.payload)
 
@@ -132,7 +133,7 @@ class Agent:
         self._link.close()
         self._link = self._connect(self._boot)
         self._traffic.restart()
-        self._feed(session.Disconnected())
+        self._feed(events.Disconnected())
 
     def _serve(self, want: m.Want) -> None:
         outgoing = self._store.outgoing()
@@ -162,14 +163,14 @@ class Agent:
         elif isinstance(line, jobs.MeasureResult):
             key = self._capability_key(self._terms())
             self._store.put(capability=msgspec.json.encode(line.capability), capability_of=key)
-            self._feed(session.Measured(line.examples, line.holdout, line.longest_tokens, line.capability))
+            self._feed(events.Measured(line.examples, line.holdout, line.longest_tokens, line.capability))
         elif isinstance(line, jobs.TrainResult):
-            self._feed(session.Trained(self._offer()))
+            self._feed(events.Trained(self._offer()))
         elif isinstance(line, jobs.FinalResult):
-            self._feed(session.FinalKept(self._finished(line)))
+            self._feed(events.FinalKept(self._finished(line)))
         else:
             LOGGER.error("%s", line.reason)
-            self._feed(session.JobFailed(line.reason, line.smallest_budget_bytes))
+            self._feed(events.JobFailed(line.reason, line.smallest_budget_bytes))
 
     def _on_step(self, line: jobs.Step) -> None:
         if isinstance(self._state.work, m.Plan):
@@ -187,7 +188,7 @@ class Agent:
         accuracy = line.correct / line.total if line.total else None
         return m.Finished(line.version, accuracy, account.bytes_up, account.bytes_down, account.pack_bytes_down)
 
-    def _feed(self, event: session.Event) -> None:
+    def _feed(self, event: events.Event) -> None:
         before = self._state.phase
         self._state, actions = session.advance(self._state, event)
         if self._state.phase is not before:
@@ -196,38 +197,38 @@ class Agent:
         for action in actions:
             self._act(action)
 
-    def _act(self, action: session.Action) -> None:
-        if isinstance(action, session.Send):
+    def _act(self, action: events.Action) -> None:
+        if isinstance(action, events.Send):
             self._send(action.message)
-        elif isinstance(action, session.Join):
+        elif isinstance(action, events.Join):
             self._join(action)
-        elif isinstance(action, session.FetchPack):
+        elif isinstance(action, events.FetchPack):
             self._fetching = True
             self._fetcher.start_pack(action.manifest)
-        elif isinstance(action, session.Fetch):
+        elif isinstance(action, events.Fetch):
             self._fetching = True
             self._fetcher.start(action.refs)
-        elif isinstance(action, session.StopJob):
+        elif isinstance(action, events.StopJob):
             self._fetching = False
             self._runner.stop()
-        elif isinstance(action, session.Settle):
+        elif isinstance(action, events.Settle):
             self._store.settle(action.round)
-        elif isinstance(action, session.Exit):
+        elif isinstance(action, events.Exit):
             self._exit = action
         else:
             self._runner.start(self._job(action))
 
-    def _join(self, action: session.Join) -> None:
+    def _join(self, action: events.Join) -> None:
         if action.fresh:
             LOGGER.warning("the fleet's terms are not those of the last run: starting from its seed state")
             self._store.forget_fleet()
         self._store.put(welcome=msgspec.msgpack.encode(action.welcome))
 
-    def _job(self, action: session.Measure | session.Train | session.KeepFinal) -> jobs.AnyJob:
+    def _job(self, action: events.Measure | events.Train | events.KeepFinal) -> jobs.AnyJob:
         terms = self._terms()
-        if isinstance(action, session.Measure):
+        if isinstance(action, events.Measure):
             return jobs.MeasureJob(terms, self._link_bytes_per_s(), self._known_capability(terms))
-        if isinstance(action, session.Train):
+        if isinstance(action, events.Train):
             paths = self._paths(action.plan.deltas)
             return jobs.TrainJob(terms, action.plan, paths, _set(self._state.ready).capability)
         return jobs.FinalJob(terms, action.final, self._paths(action.final.deltas), _set(self._state.ready).capability)

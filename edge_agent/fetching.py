@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from edge_agent import session
+from edge_agent import session_events as events
 from edge_agent.wire import messages as m
 from edge_agent.wire import pack
 from edge_agent.wire.errors import PackError, PayloadError
@@ -54,18 +54,18 @@ class Fetcher:
             if not self.object_path(ref.sha256).exists():
                 self._want(ref, self.object_path(ref.sha256), OBJECT_LIMIT_BYTES)
 
-    def poll(self, chunk_bytes: int, now_s: float) -> tuple[m.Want | None, session.Event | None]:
+    def poll(self, chunk_bytes: int, now_s: float) -> tuple[m.Want | None, events.Event | None]:
         """What to ask the coordinator for, and what is complete."""
         if self._puller.busy:
             return self._puller.poll(chunk_bytes, now_s), None
         if self._pack is None:
-            return None, session.Fetched()
+            return None, events.Fetched()
         if not self._manifest_read:
             self._want_files(self._pack)
             return None, None
         self._measure_link()
         pack.verify(self.pack_dir(self._pack.sha256))
-        return None, session.PackReady()
+        return None, events.PackReady()
 
     def take(self, chunk: m.Chunk, now_s: float) -> None:
         """Books a chunk; one that nobody asked for is ignored.
@@ -77,12 +77,12 @@ class Fetcher:
         self._pulled_bytes += len(chunk.data)
         self._puller.take(chunk, now_s)
 
-    def missing(self, sha256: bytes) -> session.Event | None:
+    def missing(self, sha256: bytes) -> events.Event | None:
         """The coordinator no longer has an object."""
         if not self._puller.wants(sha256):
             return None
         self._puller.clear()
-        return session.FetchFailed()
+        return events.FetchFailed()
 
     def _want(self, ref: m.ObjectRef, path: Path, limit_bytes: int) -> None:
         if ref.size_bytes > limit_bytes:

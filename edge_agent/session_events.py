@@ -1,0 +1,169 @@
+"""What happens to an agent's session, and what the session has done about it (see `session`).
+
+Events are what the shell tells; the coordinator's own messages are events too. Actions are what the shell carries out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_agent.wire import messages as m
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The link is up."""
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """The link is down; it reconnects by itself."""
+
+
+@dataclass(frozen=True)
+class PackReady:
+    """Every file of the pack is on disk and verified."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The data was read and the device's capability is known."""
+
+    examples: int
+    holdout: int
+    longest_tokens: int
+    capability: m.Capability
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The objects that `Fetch` asked for are on disk and verified."""
+
+
+@dataclass(frozen=True)
+class FetchFailed:
+    """The coordinator no longer has an object that was asked for."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The round's update is in the outbox."""
+
+    offer: m.Offer
+
+
+@dataclass(frozen=True)
+class FinalKept:
+    """The final model is on disk."""
+
+    finished: m.Finished
+
+
+@dataclass(frozen=True)
+class JobFailed:
+    """The trainer process failed; `smallest_budget_bytes` is set where memory is the reason."""
+
+    reason: str
+    smallest_budget_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passes; `now_s` is monotonic."""
+
+    now_s: float
+
+
+Event = (
+    Connected
+    | Disconnected
+    | PackReady
+    | Measured
+    | Fetched
+    | FetchFailed
+    | Trained
+    | FinalKept
+    | JobFailed
+    | Tick
+    | m.Welcome
+    | m.Plan
+    | m.Acknowledged
+    | m.Rejected
+    | m.Final
+    | m.Leave
+)
+
+
+# Actions
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message to the coordinator."""
+
+    message: m.Message
+
+
+@dataclass(frozen=True)
+class Join:
+    """Remember the fleet's terms; `fresh` if the model state and the outbox belong to other terms: drop them."""
+
+    welcome: m.Welcome
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class FetchPack:
+    """Bring the pack to disk: the manifest, then the files that it lists."""
+
+    manifest: m.ObjectRef
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Read the data and measure the device (or replay a recorded capability)."""
+
+    welcome: m.Welcome
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Bring these objects to disk."""
+
+    refs: tuple[m.ObjectRef, ...]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Run one round in a trainer process."""
+
+    plan: m.Plan
+
+
+@dataclass(frozen=True)
+class KeepFinal:
+    """Bring the state to the final version and keep it for prediction."""
+
+    final: m.Final
+
+
+@dataclass(frozen=True)
+class StopJob:
+    """Stop the trainer process, if one runs."""
+
+
+@dataclass(frozen=True)
+class Settle:
+    """The update of this round is safe with the coordinator: drop it from the outbox."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Exit:
+    """End the agent. `failure` is None for an orderly end."""
+
+    failure: str | None
+
+
+Action = Send | Join | FetchPack | Measure | Fetch | Train | KeepFinal | StopJob | Settle | Exit
