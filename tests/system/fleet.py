@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -34,10 +35,11 @@ from tests.models import WORDS, tiny_pack
 NAME = "depot"
 CLASSES = ("belt", "engine", "pump")
 DEVICES = ("pi-1", "pi-2", "pi-3")
-USERS = {name: PASSWORD for name in ("coordinator", *DEVICES)}
+USERS = dict.fromkeys(("coordinator", *DEVICES), PASSWORD)
 ROWS, TEXT_WORDS, ROUNDS, SLOTS = 40, 6, 3, 3
 BUDGET_BYTES = 256 * 2**20
 TIMEOUT_S = 120.0
+STOP_S = 15.0
 POLL_S = 0.05
 
 E = TypeVar("E", bound=events.Watched)
@@ -67,8 +69,7 @@ class Process:
         self.name = name
         self._stderr, self._lines = folder / f"{name}.log", list[str]()
         with self._stderr.open("ab") as log:
-            # No session of its own: a test that is interrupted takes its processes with it.
-            self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -110,9 +111,13 @@ class Process:
         """Waits until standard error holds `text`."""
         wait_until(lambda: text in self.stderr, timeout_s, lambda: f"{self.name} never said {text!r}:\n{self.stderr}")
 
-    def send(self, number: int) -> None:
-        """Sends a signal."""
-        self._popen.send_signal(number)
+    def terminate(self) -> None:
+        """Asks it to stop, as systemd does."""
+        self._popen.terminate()
+
+    def press_ctrl_c(self) -> None:
+        """Interrupts it as a terminal does: with all of its descendants."""
+        os.killpg(self.pid, signal.SIGINT)
 
     def kill(self) -> None:
         """Ends it the hard way."""
@@ -323,13 +328,14 @@ def wait_until(true: Callable[[], bool], timeout_s: float, complaint: Callable[[
         time.sleep(POLL_S)
 
 
-def interrupt(process: Process, number: int = signal.SIGINT) -> list[psutil.Process]:
-    """Sends a signal as Ctrl-C does, waits for the end, and returns descendants that outlive it."""
+def assert_stops(process: Process, stop: Callable[[Process], None]) -> None:
+    """`stop` ends a process in order: soon, with status 130, without a traceback, and nothing of it goes on."""
     children = process.children()
-    process.send(number)
-    assert process.wait(20) == 130, process.stderr[-3000:]
-    _, alive = psutil.wait_procs(children, timeout=5)
-    return alive
+    stop(process)
+    assert process.wait(STOP_S) == 130, process.stderr[-3000:]
+    assert "Traceback" not in process.stderr
+    _, alive = psutil.wait_procs(children, timeout=STOP_S)
+    assert not alive
 
 
 def toy_rows(seed: int, rows: int = ROWS) -> list[dict[str, str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,11 @@ def on_embedded(folder: Path) -> Iterator[Fleet]:
 
 @contextmanager
 def on_mosquitto_5(folder: Path) -> Iterator[Fleet]:
-    with mosquitto(folder, users=USERS) as broker:
-        with fleet(folder / "fleet", Settings(port=broker.port, broker={"protocol": "5"})) as one:
-            yield one
+    with (
+        mosquitto(folder, users=USERS) as broker,
+        fleet(folder / "fleet", Settings(port=broker.port, broker={"protocol": "5"})) as one,
+    ):
+        yield one
 
 
 @contextmanager
@@ -34,13 +36,18 @@ def on_limited_mosquitto_3(folder: Path) -> Iterator[Fleet]:
     """A broker that acknowledges what is over its limit, and then drops it."""
     limits = (f"message_size_limit {PACKET_BYTES}",)
     broker_settings = {"protocol": "3.1.1", "max_packet_bytes": PACKET_BYTES}
-    with mosquitto(folder, max_packet_bytes=PACKET_BYTES, users=USERS, lines=limits) as broker:
-        with fleet(folder / "fleet", Settings(port=broker.port, broker=broker_settings)) as one:
-            yield one
+    with (
+        mosquitto(folder, max_packet_bytes=PACKET_BYTES, users=USERS, lines=limits) as broker,
+        fleet(folder / "fleet", Settings(port=broker.port, broker=broker_settings)) as one,
+    ):
+        yield one
+
+
+Place = Callable[[Path], AbstractContextManager[Fleet]]
 
 
 @pytest.mark.parametrize("place", [on_embedded, on_mosquitto_5, on_limited_mosquitto_3])
-def test_a_run_ends_with_one_better_model_everywhere(place, tmp_path: Path) -> None:
+def test_a_run_ends_with_one_better_model_everywhere(place: Place, tmp_path: Path) -> None:
     with place(tmp_path) as one:
         told = one.run()
         records = one.records()
