@@ -122,7 +122,8 @@ def _device_status(row: DeviceRow) -> DeviceStatus:
 
 
 def _agent_status(store: agent_store.Store, state_dir: Path) -> AgentStatus:
-    welcome, outgoing, account = _welcome(store), store.outgoing(), _account(store)
+    welcome, outgoing = store.value("welcome", m.Welcome), store.outgoing()
+    account, capability = store.value("account", Account) or Account(), store.value("capability", m.Capability)
     return AgentStatus(
         fleet=welcome.fleet if welcome else None,
         classes=len(welcome.classes) if welcome else None,
@@ -130,27 +131,12 @@ def _agent_status(store: agent_store.Store, state_dir: Path) -> AgentStatus:
         version=store.version(),
         outbox_round=outgoing.round if outgoing else None,
         outbox_bytes=len(outgoing.body) if outgoing else 0,
-        boots=int(store.get("boot") or b"0"),
-        budget_bytes=_budget_bytes(store),
+        boots=store.value("boot", int) or 0,
+        budget_bytes=capability.budget_bytes if capability else None,
         bytes_up=account.bytes_up,
         bytes_down=account.bytes_down,
         pack_bytes_down=account.pack_bytes_down,
     )
-
-
-def _welcome(store: agent_store.Store) -> m.Welcome | None:
-    stored = store.get("welcome")
-    return None if stored is None else msgspec.msgpack.decode(stored, type=m.Welcome)
-
-
-def _account(store: agent_store.Store) -> Account:
-    stored = store.get("account")
-    return Account() if stored is None else msgspec.json.decode(stored, type=Account)
-
-
-def _budget_bytes(store: agent_store.Store) -> int | None:
-    stored = store.get("capability")
-    return None if stored is None else msgspec.json.decode(stored, type=m.Capability).budget_bytes
 
 
 def _model(state_dir: Path, welcome: m.Welcome | None) -> str | None:

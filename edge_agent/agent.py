@@ -48,7 +48,7 @@ class Agent:
         self._fetcher = Fetcher(settings.state_dir)
         self._runner = jobs.Runner()
         self._phases = PhaseMeter()
-        self._traffic = TrafficMeter(_load_account(store))
+        self._traffic = TrafficMeter(_account(store))
         self._state = _initial(store)
         self._fetching = False
         self._exit: events.Exit | None = None
@@ -122,6 +122,8 @@ class Agent:
         elif isinstance(message, m.Outdated):
             self._start_above(message.boot)
         else:
+            if isinstance(message, m.Rejected):
+                LOGGER.warning("the coordinator refused: %s", message.reason)
             self._feed(message)
 
     def _start_above(self, boot: int) -> None:
@@ -129,7 +131,7 @@ class Agent:
         if boot < self._boot or self._state.welcomed:
             return
         self._boot, self._sequence = boot + 1, 0
-        self._store.put(boot=str(self._boot).encode())
+        self._store.keep(boot=self._boot)
         self._link.close()
         self._link = self._connect(self._boot)
         self._traffic.restart()
@@ -140,17 +142,18 @@ class Agent:
         if outgoing is None or outgoing.sha256 != want.sha256:
             self._send(m.Missing(want.sha256))
             return
-        source, limit_bytes = (
-            transfer.BytesSource(outgoing.body),
-            transfer.chunk_bytes_for(self._link.max_payload_bytes),
-        )
-        for chunk in transfer.serve(want, source, limit_bytes=limit_bytes):
+        limit_bytes = transfer.chunk_bytes_for(self._link.max_payload_bytes)
+        for chunk in transfer.serve(want, transfer.BytesSource(outgoing.body), limit_bytes=limit_bytes):
             if not self._send(chunk):
                 return
 
     def _poll_fetcher(self) -> None:
         chunk_bytes = transfer.chunk_bytes_for(self._link.max_payload_bytes)
-        want, event = self._fetcher.poll(chunk_bytes, time.monotonic())
+        try:
+            want, event = self._fetcher.poll(chunk_bytes, time.monotonic())
+        except WireError as error:
+            LOGGER.warning("what was on disk is damaged, and fetched again: %s", error)
+            return
         if want is not None:
             self._send(want)
         if event is not None:
@@ -161,8 +164,7 @@ class Agent:
         if isinstance(line, jobs.Step):
             self._on_step(line)
         elif isinstance(line, jobs.MeasureResult):
-            key = self._capability_key(self._terms())
-            self._store.put(capability=msgspec.json.encode(line.capability), capability_of=key)
+            self._store.keep(capability=line.capability, capability_of=self._capability_key(self._terms()))
             self._feed(events.Measured(line.examples, line.holdout, line.longest_tokens, line.capability))
         elif isinstance(line, jobs.TrainResult):
             self._feed(events.Trained(self._offer()))
@@ -222,7 +224,8 @@ class Agent:
         if action.fresh:
             LOGGER.warning("the fleet's terms are not those of the last run: starting from its seed state")
             self._store.forget_fleet()
-        self._store.put(welcome=msgspec.msgpack.encode(action.welcome))
+            self._traffic.account = Account()
+        self._store.keep(welcome=action.welcome)
 
     def _job(self, action: events.Measure | events.Train | events.KeepFinal) -> jobs.AnyJob:
         terms = self._terms()
@@ -252,20 +255,19 @@ class Agent:
         """A replayed capability, or the one measured before with the same pack, budget and threads."""
         if self._settings.capability is not None:
             return capability.load(self._settings.capability, self._settings.device)
-        known = self._store.get("capability")
-        if known is None or self._store.get("capability_of") != self._capability_key(terms):
+        if self._store.value("capability_of", str) != self._capability_key(terms):
             return None
-        return msgspec.json.decode(known, type=m.Capability)
+        return self._store.value("capability", m.Capability)
 
     @staticmethod
-    def _capability_key(terms: jobs.Terms) -> bytes:
-        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads}".encode()
+    def _capability_key(terms: jobs.Terms) -> str:
+        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads} {terms.welcome.training.max_tokens}"
 
     def _link_bytes_per_s(self) -> int:
-        measured = self._fetcher.link_bytes_per_s
-        if measured is not None:
-            self._store.put(link_bytes_per_s=str(measured).encode())
-        return int(self._store.get("link_bytes_per_s") or b"1")
+        """The best rate that a fetch of the pack ever had: most bytes come with the first, later ones are short."""
+        best = max(self._store.value("link_bytes_per_s", int) or 1, self._fetcher.link_bytes_per_s or 1)
+        self._store.keep(link_bytes_per_s=best)
+        return best
 
     def _paths(self, refs: tuple[m.ObjectRef, ...]) -> tuple[str, ...]:
         return tuple(str(self._fetcher.object_path(ref.sha256)) for ref in refs)
@@ -281,7 +283,7 @@ class Agent:
         before = self._traffic.account
         self._traffic.take(self._link.traffic(), pack=self._state.phase is session.Phase.FETCHING)
         if self._traffic.account != before and self._state.phase is session.Phase.IDLE:
-            _save_account(self._store, self._traffic.account)
+            self._store.keep(account=self._traffic.account)
 
 
 def run(settings: config.AgentConfig) -> None:
@@ -304,14 +306,13 @@ def _link(settings: config.AgentConfig, boot: int) -> link.Link:
 
 
 def _initial(store: Store) -> session.State:
-    welcome = store.get("welcome")
     outgoing = store.outgoing()
     return session.State(
         agent_version=version("rankfleet"),
         pack=None,
         version=store.version(),
-        welcome=None if welcome is None else msgspec.msgpack.decode(welcome, type=m.Welcome),
-        offer=None if outgoing is None else _offer(outgoing, (), _load_account(store)),
+        welcome=store.value("welcome", m.Welcome),
+        offer=None if outgoing is None else _offer(outgoing, (), _account(store)),
     )
 
 
@@ -328,13 +329,8 @@ def _offer(outgoing: Outgoing, phases: tuple[m.Phase, ...], account: Account) ->
     return m.Offer(outgoing.round, m.ObjectRef("update", outgoing.sha256, len(outgoing.body)), report)
 
 
-def _load_account(store: Store) -> Account:
-    data = store.get("account")
-    return Account() if data is None else msgspec.json.decode(data, type=Account)
-
-
-def _save_account(store: Store, account: Account) -> None:
-    store.put(account=msgspec.json.encode(account))
+def _account(store: Store) -> Account:
+    return store.value("account", Account) or Account()
 
 
 def _set(value: T | None) -> T:

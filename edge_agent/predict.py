@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -70,13 +69,12 @@ def answer(texts: Sequence[str], tokeniser: Tokeniser, classes: Sequence[str], l
 
 
 def _predict(store: Store, state_dir: Path, texts: Sequence[str], threads: int) -> list[Answer]:
-    terms = store.get("welcome")
-    if terms is None or store.version() == 0:
+    welcome = store.value("welcome", m.Welcome)
+    if welcome is None or store.version() == 0:
         raise StoreError(
             f"the agent of {state_dir} has no model yet: it gets one when the fleet's first round is closed and it "
             "takes part in the next, or at the end of the run"
         )
-    welcome = msgspec.msgpack.decode(terms, type=m.Welcome)
     pack_dir = Fetcher(state_dir).pack_dir(welcome.pack.sha256)
     model = LocalModel(store, welcome, pack_dir, threads=threads)
     state = model.state()

@@ -107,7 +107,7 @@ def make_agent(state_dir: Path, state: ModelState | None, *, with_pack: bool = T
     welcome = m.Welcome(FLEET, config.seed, SLOTS, CLASSES, pack, config.message_training())
     store = AgentStore(state_dir / AGENT_DB)
     store.next_boot()
-    store.put(welcome=msgspec.msgpack.encode(welcome))
+    store.keep(welcome=welcome)
     if state is not None:
         store.keep_model(Model(state.version, states.to_bytes(state), states.to_bytes(state)))
     store.close()

@@ -9,9 +9,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from .errors import StoreError
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 30
 _META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
@@ -32,12 +36,18 @@ class Database:
         self.path = path
         with self._reported():
             self._db = _open_read_only(path) if read_only else _open(path)
-            self._prepare(read_only)
+            try:
+                self._prepare(read_only)
+            except BaseException:
+                self._db.close()
+                raise
 
     def _prepare(self, read_only: bool) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > self.schema_version or (read_only and found == 0):
+        if found > self.schema_version:
             raise StoreError(f"{self.path} has schema {found}, this rankfleet knows {self.schema_version}: update it")
+        if found == 0 and read_only:
+            raise StoreError(f"{self.path} holds no data of rankfleet: is it the right file?")
         if found == 0:
             script = f"BEGIN; {_META} {self.schema} PRAGMA user_version={self.schema_version}; COMMIT;"
             self._db.executescript(script)
@@ -48,9 +58,30 @@ class Database:
 
     def next_boot(self) -> int:
         """Counts this start of the program and returns its number, from 1."""
-        boot = int(self.get("boot") or b"0") + 1
-        self.put(boot=str(boot).encode())
+        boot = (self.value("boot", int) or 0) + 1
+        self.keep(boot=boot)
         return boot
+
+    def value(self, key: str, kind: type[T]) -> T | None:
+        """The value of `key` as `keep` put it, or None.
+
+        Raises:
+            StoreError: what is there is no `kind`: it is damaged, or another version of rankfleet put it.
+        """
+        data = self.get(key)
+        if data is None:
+            return None
+        try:
+            return msgspec.msgpack.decode(data, type=kind)
+        except msgspec.DecodeError as error:
+            raise StoreError(
+                f"{self.path}: the value of {key!r} cannot be read ({error}): it is damaged, or of another version "
+                f"of rankfleet; to start afresh, delete {self.path}"
+            ) from error
+
+    def keep(self, **values: object) -> None:
+        """Sets several keys together, to anything that MessagePack can hold."""
+        self.put(**{key: msgspec.msgpack.encode(value) for key, value in values.items()})
 
     def get(self, key: str) -> bytes | None:
         """The value of `key`, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from .errors import PayloadError
 from .messages import Chunk, ObjectRef, Want
 from .transfer import Receiver, Sink
 
@@ -24,6 +25,8 @@ class Puller:
         self._queue: deque[tuple[ObjectRef, Sink]] = deque()
         self._receiver: Receiver | None = None
         self._alive_s = 0.0
+        self.mismatches = 0
+        """How many whole objects were not what their hash says, since the last `clear`."""
 
     @property
     def busy(self) -> bool:
@@ -38,6 +41,7 @@ class Puller:
         """Forgets everything wanted; sinks on disk keep what came."""
         self._queue.clear()
         self._receiver = None
+        self.mismatches = 0
 
     def poll(self, chunk_bytes: int, now_s: float) -> Want | None:
         """What to ask the peer for now, if anything. Raises as `take`."""
@@ -65,19 +69,24 @@ class Puller:
             return None
         self._alive_s = now_s
         receiver.take(chunk)
-        if not receiver.done:
-            return None
-        receiver.finish()
-        self._receiver = None
-        return receiver.ref
+        return self._finish(receiver) if receiver.done else None
 
     def _current(self, chunk_bytes: int, now_s: float) -> Receiver | None:
         """The object being pulled; one whose sink turns out to hold all of it is completed on the way."""
         while self._receiver is None and self._queue:
             ref, sink = self._queue.popleft()
             receiver = Receiver(ref, sink, chunk_bytes=chunk_bytes, window=self._window)
+            self._receiver, self._alive_s = receiver, now_s
             if receiver.done:
-                receiver.finish()
-            else:
-                self._receiver, self._alive_s = receiver, now_s
+                self._finish(receiver)
         return self._receiver
+
+    def _finish(self, receiver: Receiver) -> ObjectRef:
+        """Completes the object being pulled; one that is not what its hash says stays wanted, from its first chunk."""
+        try:
+            receiver.finish()
+        except PayloadError:
+            self.mismatches += 1
+            raise
+        self._receiver = None
+        return receiver.ref

@@ -38,11 +38,16 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The password, or an empty string where none is configured.
 
         Raises:
-            ConfigError: the password file cannot be read.
+            ConfigError: the password file cannot be read, or its first line is empty.
         """
         if self.password_file is None:
             return ""
-        return read_text(self.password_file, "broker.password_file").split("\n", 1)[0]
+        password = read_text(self.password_file, "broker.password_file").partition("\n")[0]
+        if not password:
+            raise ConfigError(
+                f"broker.password_file: the first line of {self.password_file} is empty: put the password there"
+            )
+        return password
 
 
 def mqtt_settings(broker: BrokerSettings, client: str) -> MqttSettings:
@@ -89,6 +94,7 @@ def load_toml(path: Path, kind: type[T]) -> T:
 
 
 def _decode_path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError(f"no setting has the type {kind}")
+    """For msgspec, which knows no paths; its own errors name the setting."""
+    if not isinstance(value, str):
+        raise TypeError(f"Expected a path, got `{type(value).__name__}`")
+    return kind(value)

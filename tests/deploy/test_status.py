@@ -82,7 +82,7 @@ def test_an_agent_whose_update_waits(tmp_path: Path) -> None:
     model = running.model()
     assert model is not None
     running.keep_round(model, Outgoing(3, bytes(32), b"update", b"report"))
-    running.put(account=msgspec.json.encode(Account(10, 20, 1, 30)), capability=msgspec.json.encode(CAPABILITY))
+    running.keep(account=Account(10, 20, 1, 30), capability=CAPABILITY)
     status = agent_status(tmp_path)
     assert (status.fleet, status.classes, status.model) == (FLEET, len(CLASSES), "model")
     assert (status.version, status.boots, status.budget_bytes) == (2, 1, CAPABILITY.budget_bytes)
