@@ -7,6 +7,7 @@ process ends, all of its memory goes back to the system; when the kernel kills i
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import subprocess
@@ -17,6 +18,7 @@ import msgspec
 
 from edge_agent.wire import messages as m
 
+LOGGER = logging.getLogger("rankfleet.agent")
 _POISON = b""
 STOP_AFTER_S = 5.0
 
@@ -124,28 +126,34 @@ class Runner:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def start(self, job: AnyJob) -> None:
-        """Starts `job`; a job that still runs is stopped first."""
+        """Starts `job`; a job that still runs is stopped first. One that cannot be started becomes a `Failure`."""
         self.stop()
-        self._lines = queue.SimpleQueue()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_agent.trainer_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=trainer_environment(job.terms.threads),
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge_agent.trainer_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=trainer_environment(job.terms.threads),
+            )
+        except OSError as error:
+            failure = Failure(f"the trainer process cannot be started: {error}; free memory on this device")
+            self._lines.put(msgspec.json.encode(failure))
+            return
         threading.Thread(target=_feed, args=(self._process, job, self._lines), daemon=True).start()
 
     def poll(self) -> AnyLine | None:
         """The next line of the running job, None if there is none yet. A `Failure` if the process died."""
-        if self._process is None:
-            return None
         try:
             line = self._lines.get_nowait()
         except queue.Empty:
             return None
         if line == _POISON:
             return self._ended()
-        decoded = _LINE.decode(line)
+        try:
+            decoded = _LINE.decode(line)
+        except msgspec.DecodeError:
+            LOGGER.warning("the trainer process printed %r", line)  # a library's word, not the job's result
+            return None
         if not isinstance(decoded, Step):
             self._reap()
         return decoded
@@ -154,7 +162,7 @@ class Runner:
         """Stops the running job, if any; what it had not yet committed is gone."""
         if self._process is not None:
             self._process.kill()
-            self._reap()
+        self._reap()
 
     def _ended(self) -> Failure:
         code = self._reap()
@@ -166,7 +174,9 @@ class Runner:
         return Failure(f"the trainer process ended with status {code} and no result; its traceback is in the log")
 
     def _reap(self) -> int:
+        """Ends the job: its exit status, and nothing more of what it says."""
         process, self._process = self._process, None
+        self._lines = queue.SimpleQueue()
         if process is None:
             return 0
         try:
@@ -185,8 +195,9 @@ def _feed(process: subprocess.Popen[bytes], job: AnyJob, lines: queue.SimpleQueu
         process.stdin.close()
     except BrokenPipeError:
         pass  # it died at once: the end of its output says so
-    for line in process.stdout:
-        lines.put(line)
+    with process.stdout:
+        for line in process.stdout:
+            lines.put(line)
     lines.put(_POISON)
 
 

@@ -113,8 +113,8 @@ class PeakSampler:
             self._take()
 
     def _take(self) -> None:
-        now = self._measure()
-        with self._lock:
+        with self._lock:  # around the measurement too: one from before a restart must not count after it
+            now = self._measure()
             self._peak = Sample(
                 max(self._peak.rss_bytes, now.rss_bytes), max(self._peak.anonymous_bytes, now.anonymous_bytes)
             )

@@ -47,10 +47,10 @@ class TrafficMeter:
 
 
 class PhaseMeter:
-    """Wall and CPU time and memory of consecutive phases in this process."""
+    """Wall and CPU time and memory of the phases of this process; those of one name add up."""
 
     def __init__(self) -> None:
-        self.phases: list[m.Phase] = []
+        self._phases: dict[str, m.Phase] = {}
         self._name = ""
         self._wall_s = self._cpu_s = 0.0
 
@@ -58,18 +58,21 @@ class PhaseMeter:
         """Ends the present phase, if any, and begins another; an empty name begins none."""
         wall_s, cpu_s = time.monotonic(), time.process_time()
         if self._name:
-            sample = memory.own()
-            phase = m.Phase(
-                self._name,
-                wall_s - self._wall_s,
-                cpu_s - self._cpu_s,
-                memory.high_water_bytes() or sample.rss_bytes,
-                sample.anonymous_bytes,
-            )
-            self.phases.append(phase)
+            self._book(wall_s - self._wall_s, cpu_s - self._cpu_s)
         self._name, self._wall_s, self._cpu_s = name, wall_s, cpu_s
 
     def drain(self) -> tuple[m.Phase, ...]:
         """The phases ended so far; forgets them."""
-        phases, self.phases = tuple(self.phases), []
+        phases, self._phases = tuple(self._phases.values()), {}
         return phases
+
+    def _book(self, wall_s: float, cpu_s: float) -> None:
+        sample = memory.own()
+        before = self._phases.get(self._name, m.Phase(self._name, 0.0, 0.0, 0, 0))
+        self._phases[self._name] = m.Phase(
+            self._name,
+            before.wall_s + wall_s,
+            before.cpu_s + cpu_s,
+            memory.high_water_bytes() or sample.rss_bytes,
+            max(before.anonymous_bytes or 0, sample.anonymous_bytes),
+        )
