@@ -15,7 +15,7 @@ from edge_agent.wire import codec
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.container import Kind, kind_of
-from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.errors import PayloadError, StoreError
 from edge_agent.wire.pack import TOKENIZER, Manifest, load_manifest, module_layout
 from edge_agent.wire.ranks import Layout, Rows
 from edge_agent.wire.state import ModelState
@@ -63,12 +63,13 @@ class LocalModel:
 
         Raises:
             PayloadError: an object does not fit the state.
+            StoreError: an object cannot be read.
         """
         model = self.store.model()
         seed = self.welcome.seed
         state = states.seed_state(self.layout, seed) if model is None else states.from_bytes(model.state, self.layout)
         for path in deltas:
-            state = _advance(state, Path(path).read_bytes())
+            state = _advance(state, _read(path))
         return state
 
 
@@ -113,6 +114,13 @@ def check_digest(state: ModelState, version: int, expected: bytes) -> None:
             f"the model state at version {state.version} is not the coordinator's version {version}: "
             "delete the agent's state folder to start from the seed state"
         )
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}): it is fetched again with the next plan") from error
 
 
 def _advance(state: ModelState, data: bytes) -> ModelState:

@@ -1,0 +1,196 @@
+"""Jobs in the real trainer process, on the tiny pack."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_agent import jobs
+from edge_agent.store import Store
+from edge_agent.wire import codec
+from edge_agent.wire import messages as m
+from edge_agent.wire import state as states
+from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, tiny_layout, write_data
+from tests.runs import CAPABILITY, make_state
+
+
+def run(job: jobs.AnyJob) -> list[jobs.AnyLine]:
+    """Everything that a job says, the result last."""
+    runner, lines = jobs.Runner(), list[jobs.AnyLine]()
+    runner.start(job)
+    limit_s = time.monotonic() + PATIENCE_S
+    while not lines or isinstance(lines[-1], jobs.Step):
+        assert time.monotonic() < limit_s, f"no result; it said {lines}"
+        line = runner.poll()
+        if line is not None:
+            lines.append(line)
+        time.sleep(0.01)
+    assert runner.poll() is None, "a job has one result"
+    return lines
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("agent")
+
+
+@pytest.fixture(scope="module")
+def terms(folder: Path) -> jobs.Terms:
+    return make_terms(folder)
+
+
+@pytest.fixture(scope="module")
+def measured(terms: jobs.Terms) -> jobs.MeasureResult:
+    (result,) = run(jobs.MeasureJob(terms, link_bytes_per_s=12_345, known=None))
+    assert isinstance(result, jobs.MeasureResult), result
+    return result
+
+
+@pytest.fixture(scope="module")
+def trained(terms: jobs.Terms, measured: jobs.MeasureResult) -> list[jobs.AnyLine]:
+    return run(jobs.TrainJob(terms, plan_for(seed_state()), (), measured.capability))
+
+
+def test_the_device_is_measured(measured: jobs.MeasureResult) -> None:
+    assert (measured.examples + measured.holdout, measured.longest_tokens) == (30, 5)
+    assert measured.holdout > 0
+    assert measured.capability.budget_bytes == 2**31
+    assert measured.capability.link_bytes_per_s == 12_345
+    assert measured.capability.cost.base_bytes > 2**20
+
+
+def test_a_round_leaves_an_update_that_the_coordinator_can_read(
+    terms: jobs.Terms, measured: jobs.MeasureResult, trained: list[jobs.AnyLine]
+) -> None:
+    assert trained[-1] == jobs.TrainResult(1)
+    outgoing = Store(Path(terms.store)).outgoing()
+    assert outgoing is not None and outgoing.round == 1
+    layout = tiny_layout()
+    update = codec.decode_update(outgoing.body, layout, limit_bytes=codec.update_limit_bytes(layout))
+    assert (update.round, update.version, update.examples) == (1, 0, measured.examples)
+    report = msgspec.msgpack.decode(outgoing.report, type=m.RoundReport)
+    assert (report.steps, report.holdout_total) == (3, measured.holdout)
+    assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "compress"]
+    assert report.peak_rss_bytes > report.peak_anonymous_bytes > terms.supervisor_bytes
+
+
+def test_the_last_step_is_told(trained: list[jobs.AnyLine]) -> None:
+    last = trained[-2]
+    assert isinstance(last, jobs.Step) and (last.step, last.steps) == (3, 3)
+
+
+def test_a_final_brings_the_state_forward_and_evaluates_it(
+    terms: jobs.Terms, measured: jobs.MeasureResult, trained: list[jobs.AnyLine], tmp_path: Path
+) -> None:
+    state = make_state(5)
+    (tmp_path / "snapshot").write_bytes(states.to_bytes(state))
+    job = jobs.FinalJob(terms, m.Final(5, (), states.digest(state)), (str(tmp_path / "snapshot"),), measured.capability)
+    (result,) = run(job)
+    assert isinstance(result, jobs.FinalResult), result
+    assert (result.version, result.total) == (5, measured.holdout)
+    kept = Store(Path(terms.store)).model()
+    assert kept is not None and states.digest(states.from_bytes(kept.state, tiny_layout())) == states.digest(state)
+
+
+def test_another_state_than_the_coordinators_is_not_trained(tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(plan_for(seed_state()), state_sha256=bytes(32))
+    (result,) = run(jobs.TrainJob(make_terms(tmp_path), plan, (), CAPABILITY))
+    assert isinstance(result, jobs.Failure) and "is not the coordinator's version 0" in result.reason
+
+
+def test_objects_that_are_not_there_are_a_failure_with_advice(tmp_path: Path) -> None:
+    job = jobs.TrainJob(make_terms(tmp_path), plan_for(seed_state()), (str(tmp_path / "delta"),), CAPABILITY)
+    (result,) = run(job)
+    assert isinstance(result, jobs.Failure) and "delta cannot be read" in result.reason
+
+
+@pytest.mark.parametrize("kind", [jobs.MeasureJob, jobs.TrainJob])
+def test_garbage_in_the_data_names_the_file_and_the_line_and_nothing_of_it(
+    tmp_path: Path, kind: type[jobs.MeasureJob] | type[jobs.TrainJob]
+) -> None:
+    terms = make_terms(tmp_path)
+    with write_data(tmp_path / "texts.jsonl", 4).open("a") as file:
+        file.write('{"text": "secret", "label": \n')
+    if kind is jobs.MeasureJob:
+        job: jobs.AnyJob = jobs.MeasureJob(terms, 1, CAPABILITY)
+    else:
+        job = jobs.TrainJob(terms, plan_for(seed_state()), (), CAPABILITY)
+    (result,) = run(job)
+    assert isinstance(result, jobs.Failure)
+    assert "texts.jsonl, line 5" in result.reason and "secret" not in result.reason
+
+
+def test_a_budget_in_which_nothing_fits_names_the_smallest_that_does(tmp_path: Path) -> None:
+    terms = make_terms(tmp_path, budget_bytes=2**20)
+    (result,) = run(jobs.MeasureJob(terms, 1, None))
+    assert isinstance(result, jobs.Failure) and result.smallest_budget_bytes is not None
+    assert result.smallest_budget_bytes > 2**20
+
+
+def started(terms: jobs.Terms) -> tuple[jobs.Runner, subprocess.Popen[bytes]]:
+    runner = jobs.Runner()
+    runner.start(jobs.MeasureJob(terms, 1, None))
+    process = runner._process
+    assert process is not None
+    return runner, process
+
+
+def test_a_killed_trainer_is_a_failure_that_names_the_likely_cause(tmp_path: Path) -> None:
+    runner, process = started(make_terms(tmp_path))
+    process.kill()
+    process.wait()
+    line = None
+    while line is None:
+        line = runner.poll()
+    assert isinstance(line, jobs.Failure) and "killed by signal 9" in line.reason
+    assert runner.poll() is None
+
+
+def test_a_stopped_job_says_nothing_more(tmp_path: Path) -> None:
+    runner, process = started(make_terms(tmp_path))
+    runner.stop()
+    assert process.returncode == -9
+    assert runner.poll() is None
+
+
+def test_a_new_job_ends_the_one_before(tmp_path: Path) -> None:
+    runner, process = started(make_terms(tmp_path))
+    runner.start(jobs.MeasureJob(make_terms(tmp_path), 1, None))
+    assert process.returncode == -9
+    runner.stop()
+
+
+def test_a_trainer_that_cannot_be_started_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no python"))
+    runner = jobs.Runner()
+    runner.start(jobs.MeasureJob(make_terms(tmp_path), 1, None))
+    line = runner.poll()
+    assert isinstance(line, jobs.Failure) and "cannot be started" in line.reason
+
+
+def test_what_a_library_prints_is_logged_and_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\nread job\necho "hello from a library"\necho \'{"kind":"trained","round":3}\'\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(script))
+    with caplog.at_level(logging.WARNING):
+        assert run(jobs.MeasureJob(make_terms(tmp_path), 1, None)) == [jobs.TrainResult(3)]
+    assert "hello from a library" in caplog.text
+
+
+def test_a_trainer_that_ends_without_a_word_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    (result,) = run(jobs.MeasureJob(make_terms(tmp_path), 1, None))
+    assert isinstance(result, jobs.Failure) and "ended with status 1 and no result" in result.reason
+
+
+def test_the_trainers_libraries_use_the_threads_of_the_settings() -> None:
+    environment = jobs.trainer_environment(3)
+    assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "3"
