@@ -52,14 +52,14 @@ class Opened(Watched, frozen=True, tag="opened"):
 
 
 class Training(Watched, frozen=True, tag="training"):
-    """A device reports progress."""
+    """A device reports progress. `loss` is None where it is not finite: training diverged."""
 
     device: str
     round: int
     phase: str
     step: int
     steps: int
-    loss: float
+    loss: float | None
 
 
 class Received(Watched, frozen=True, tag="received"):

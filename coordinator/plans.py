@@ -70,7 +70,7 @@ class Planner:
             round=number,
             rounds=self._config.round.rounds,
             version=model.state.version,
-            deltas=self._objects.path_from(ready.version, lambda: states.to_bytes(model.state)),
+            deltas=self._objects.path_from(ready.version, model.state),
             state_sha256=states.digest(model.state),
             trained=pack_mask(allocation.trained),
             budget_ranks=self.budget_ranks(number),
@@ -80,7 +80,7 @@ class Planner:
 
     def final(self, model: FleetModel, version: int) -> m.Final:
         """The way from `version` to the final model."""
-        deltas = self._objects.path_from(version, lambda: states.to_bytes(model.state))
+        deltas = self._objects.path_from(version, model.state)
         return m.Final(model.state.version, deltas, states.digest(model.state))
 
     def _terms(self, ready: m.Ready) -> Terms:

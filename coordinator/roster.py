@@ -11,7 +11,7 @@ from edge_agent.wire import replay
 
 @dataclass(frozen=True)
 class Device:
-    """One device as the coordinator knows it. `note` is its last trouble, for a person."""
+    """One device as the coordinator knows it, also from before a restart. `note` is its last trouble, for a person."""
 
     name: str
     seen: replay.Seen = field(default_factory=replay.Seen)

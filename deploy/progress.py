@@ -27,7 +27,8 @@ class Progress:
         if quarter <= self._told.get(key, 0) or event.step == event.steps:
             return None
         self._told[key] = quarter
-        return f"    {event.device:<12} step {event.step}/{event.steps}  loss {event.loss:.3f}"
+        loss = "not finite: training diverged" if event.loss is None else f"{event.loss:.3f}"
+        return f"    {event.device:<12} step {event.step}/{event.steps}  loss {loss}"
 
 
 def megabytes(count: int) -> str:

@@ -1,0 +1,104 @@
+"""Takes updates in: pulled from their devices in chunks, checked whole, and on disk before anyone is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from coordinator.records import reports_of
+from coordinator.store import Contribution, Store
+from edge_agent.wire import codec, transfer
+from edge_agent.wire import messages as m
+from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.pull import Puller
+from edge_agent.wire.ranks import Layout, unpack_mask
+
+
+class _Pull(NamedTuple):
+    offer: m.Offer
+    puller: Puller
+    sink: transfer.MemorySink
+
+
+class Intake:
+    """The updates on their way, at most one a device."""
+
+    def __init__(self, store: Store, layout: Layout) -> None:
+        self._store = store
+        self._layout = layout
+        self._limit_bytes = codec.update_limit_bytes(layout)
+        self._pulls: dict[str, _Pull] = {}
+
+    def begin(self, device: str, offer: m.Offer) -> None:
+        """Begins to pull what `device` offers; the same update on its way already goes on.
+
+        Raises:
+            PayloadError: nothing to pull, more than an update can have, or an impossible report.
+        """
+        _check_report(offer.report)
+        size_bytes = offer.update.size_bytes
+        if not 1 <= size_bytes <= self._limit_bytes:
+            raise PayloadError(f"an update of this fleet has 1 to {self._limit_bytes} bytes, {size_bytes} are offered")
+        if device in self._pulls and self._pulls[device].offer.update == offer.update:
+            return
+        sink = transfer.MemorySink(self._limit_bytes)
+        self._pulls[device] = _Pull(offer, Puller(), sink)
+        self._pulls[device].puller.add(offer.update, sink)
+
+    def wants(self, chunk_bytes: int, now_s: float) -> Iterator[tuple[str, m.Want]]:
+        """What to ask which device for now, in chunks of at most `chunk_bytes`."""
+        for device, pull in self._pulls.items():
+            want = pull.puller.poll(chunk_bytes, now_s)
+            if want is not None:
+                yield device, want
+
+    def take(self, device: str, chunk: m.Chunk, now_s: float) -> m.Offer | None:
+        """Books a chunk; the offer that it completed, whose update was checked and is in the store.
+
+        Raises:
+            PayloadError: a chunk that cannot be, or an update that cannot be used.
+            StoreError: it could not be kept.
+        """
+        pull = self._pulls.get(device)
+        if pull is None or pull.puller.take(chunk, now_s) is None:
+            return None
+        offer = self._pulls.pop(device).offer
+        self._check(device, offer, pull.sink.data)
+        report = msgspec.msgpack.encode(offer.report)
+        contribution = Contribution(device, offer.update.sha256, report, pull.sink.data)
+        self._store.keep_contribution(offer.round, contribution)
+        return offer
+
+    def drop(self, device: str) -> None:
+        """Forgets what is on its way from a device."""
+        self._pulls.pop(device, None)
+
+    def clear(self) -> None:
+        """Forgets everything on its way: its round is over."""
+        self._pulls.clear()
+
+    def _check(self, device: str, offer: m.Offer, body: bytes) -> None:
+        plan = msgspec.msgpack.decode(self._store.plans(offer.round)[device], type=m.Plan)
+        allowed = unpack_mask(plan.trained, self._layout)
+        update = codec.decode_update(body, self._layout, limit_bytes=self._limit_bytes, allowed=allowed)
+        found = (update.round, update.version, update.examples)
+        expected = (offer.round, plan.version, offer.report.examples)
+        if found != expected:
+            raise PayloadError(f"an update of round, version and examples {expected} was due, got {found}")
+        others = sum(report.examples for report in reports_of(self._store, offer.round).values())
+        if others + update.examples > codec.MAX_EXAMPLES:
+            raise PayloadError(
+                f"a round counts at most {codec.MAX_EXAMPLES} examples, this update would bring it to "
+                f"{others + update.examples}"
+            )
+
+
+def _check_report(report: m.RoundReport) -> None:
+    times = (number for phase in report.phases for number in (phase.wall_s, phase.cpu_s))
+    if not all(map(math.isfinite, (report.loss, report.step_s, *times))):
+        raise PayloadError(f"a report has numbers that are not finite (loss {report.loss}): did training diverge?")
+    if report.holdout_correct > report.holdout_total:
+        raise PayloadError(f"a report has {report.holdout_correct} of {report.holdout_total} hold-out rows right")
