@@ -67,11 +67,7 @@ class Bench:
 
 
 def measure(bench: Bench) -> m.CostTable:
-    """The device's cost table.
-
-    Raises:
-        BudgetError: not even the smallest shape fits the budget.
-    """
+    """The device's cost table. The smallest shape is tried whatever the budget is: without it nothing is known."""
     points: list[Point] = []
     bench.round_of(_made_up(*_shapes(bench.buckets)[0]))  # makes the sessions, so that no point carries that cost
     with memory.PeakSampler() as sampler:
@@ -79,7 +75,6 @@ def measure(bench: Bench) -> m.CostTable:
             if points and _expected_bytes(bench, points, micro_batch, tokens) > _room_bytes(bench):
                 break
             points.append(_measure_point(bench, sampler, micro_batch, tokens))
-    _check_smallest(bench, points[0])
     return _table(bench, points)
 
 
@@ -97,11 +92,15 @@ def _room_bytes(bench: Bench) -> int:
 def _expected_bytes(bench: Bench, points: list[Point], micro_batch: int, tokens: int) -> float:
     """Where the next peak will lie at most: at the slope so far (first a guess), growing with the length."""
     first, last = points[0], points[-1]
-    slope_bytes: float = GUESSED_NUMBERS * cost.FLOAT_BYTES * bench.state.layout.d_model
+    slope_bytes: float = _guessed_token_bytes(bench)
     if last.at_once > first.at_once:
         slope_bytes = (last.anonymous_bytes - first.anonymous_bytes) / (last.at_once - first.at_once)
     growth_bytes = max(0.0, slope_bytes) * (micro_batch * tokens - last.at_once)
     return last.anonymous_bytes + growth_bytes * max(1.0, tokens / last.tokens)
+
+
+def _guessed_token_bytes(bench: Bench) -> int:
+    return GUESSED_NUMBERS * cost.FLOAT_BYTES * bench.state.layout.d_model
 
 
 def _measure_point(bench: Bench, sampler: memory.PeakSampler, micro_batch: int, tokens: int) -> Point:
@@ -131,12 +130,6 @@ def _best_s(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def _check_smallest(bench: Bench, point: Point) -> None:
-    needed = bench.supervisor_bytes + bench.mapped_bytes + point.anonymous_bytes
-    if needed > cost.usable_bytes(bench.budget_bytes):
-        raise cost.too_small(bench.budget_bytes, needed)
-
-
 def _table(bench: Bench, points: list[Point]) -> m.CostTable:
     base, token, pair = _fit_memory(bench, points)
     blocks = bench.state.layout.blocks
@@ -158,6 +151,8 @@ def _fit_memory(bench: Bench, points: list[Point]) -> tuple[int, int, int]:
     """Base, bytes a token and bytes a pair; the base is raised until no measured peak lies above the fit."""
     features = np.array([[1, p.micro_batch * p.tokens, p.micro_batch * p.tokens**2] for p in points], np.float64)
     rest = np.array([p.anonymous_bytes - _known_bytes(bench, p) for p in points], np.float64)
+    if len(points) == 1:  # nothing larger fitted: the slope stays a guess
+        return max(0, int(rest[0])), _guessed_token_bytes(bench), 0
     base, token, pair = np.ceil(_non_negative(features, rest))
     above = float(np.max(rest - features @ np.array([base, token, pair])))
     return max(0, int(base + max(above, 0.0))), int(token), int(pair)

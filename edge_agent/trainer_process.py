@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edge_agent import jobs, memory, update
 from edge_agent.examples import Tokens
@@ -23,7 +24,7 @@ from edge_agent.watch import Footing, Watch
 from edge_agent.wire import codec, cost, quantise
 from edge_agent.wire import messages as m
 from edge_agent.wire.errors import BudgetError, DataError, RankfleetError
-from edge_agent.wire.ranks import Mask, unpack_mask
+from edge_agent.wire.ranks import Layout, Mask, unpack_mask
 from edge_agent.wire.state import ModelState
 from edge_agent.workspace import Workspace, check_digest
 
@@ -47,13 +48,19 @@ def main() -> int:
 
 
 def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
-    """Reads the data, and measures the device unless its capability is known."""
+    """Reads the data, and measures the device unless its capability is known.
+
+    Raises:
+        BudgetError: not even one rank a module of the top block fits; names the smallest budget that would do.
+    """
     space = Workspace(job.terms)
     training, holdout = space.examples(space.max_tokens)
     if not len(training):
         raise DataError(f"{job.terms.data} has no training examples")
     capability = job.known or _measure(space, job.link_bytes_per_s)
-    return jobs.MeasureResult(len(training), len(holdout), max(training.longest, holdout.longest), capability)
+    longest = max(training.longest, holdout.longest)
+    choose_plan(space, capability, space.layout.full_mask(), _least(space.layout), space.layout.blocks - 1, longest)
+    return jobs.MeasureResult(len(training), len(holdout), longest, capability)
 
 
 def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
@@ -98,6 +105,13 @@ def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
     score = evaluate(space.engine, state, holdout, space.tokeniser(plan.tokens), plan.micro_batch)
     space.store.keep_model(space.model(state, space.residual()))
     return jobs.FinalResult(state.version, *score)
+
+
+def _least(layout: Layout) -> Mask:
+    """The least that is worth taking part for: one rank of every module in the top block."""
+    first = np.zeros_like(layout.full_mask())
+    first[:, 0] = True
+    return trainable(layout, first, layout.blocks - 1)
 
 
 def _measure(space: Workspace, link_bytes_per_s: int) -> m.Capability:

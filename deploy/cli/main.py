@@ -22,7 +22,7 @@ Run a fleet:       rankfleet pack build MODEL PACK
 Look and use:      rankfleet status RUN, rankfleet predict RUN "text", rankfleet export RUN model.onnx
 """
 _EPILOG = "Exit status: 0 done; 1 failed, the reason is on standard error; 2 wrong usage; 130 interrupted."
-_SUBCOMMANDS = ("demo", "fetch", "pack", "coordinator", "agent", "status", "predict", "export", "profile")
+SUBCOMMANDS = ("demo", "fetch", "pack", "coordinator", "agent", "status", "predict", "export", "profile")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rankfleet {version('rankfleet')}")
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
-    for name in _SUBCOMMANDS if chosen not in _SUBCOMMANDS else (chosen,):
+    for name in SUBCOMMANDS if chosen not in SUBCOMMANDS else (chosen,):
         importlib.import_module(f"deploy.cli.{name}").add_parser(subparsers)
     return parser
 

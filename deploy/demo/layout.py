@@ -101,6 +101,7 @@ def _write_device(
         'data = "train.jsonl"',
         'state_dir = "state"',
         "threads = 1",
+        f"holdout_share = {options.profile.holdout_share}",
     ]
     if options.capabilities is not None:
         lines.append(f"capability = {json.dumps(str(options.capabilities.resolve()))}")

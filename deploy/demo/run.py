@@ -66,6 +66,8 @@ def run(options: Options, say: Say) -> summaries.Summary:
     path = summaries.write(files, result)
     say("")
     say(summaries.table(result))
+    say("")
+    say(summaries.traffic_table(result))
     say(f"all of it: {path}")
     _use(files, say)
     return result

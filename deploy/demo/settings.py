@@ -34,15 +34,16 @@ class Profile:
     rounds: int
     local_steps: int
     max_tokens: int
+    holdout_share: float
     test_limit: int
     """Rows of the common test set to evaluate on, the same for every model; 0 is all of them."""
 
 
 PROFILES = {
-    "excavators": Profile(rounds=12, local_steps=0, max_tokens=32, test_limit=0),
-    "20newsgroups": Profile(rounds=12, local_steps=12, max_tokens=64, test_limit=1000),
+    "excavators": Profile(rounds=5, local_steps=0, max_tokens=32, holdout_share=0.15, test_limit=0),
+    "20newsgroups": Profile(rounds=12, local_steps=8, max_tokens=64, holdout_share=0.05, test_limit=1000),
 }
-OTHER_DATA = Profile(rounds=12, local_steps=16, max_tokens=64, test_limit=1000)
+OTHER_DATA = Profile(rounds=12, local_steps=16, max_tokens=64, holdout_share=0.1, test_limit=1000)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -40,6 +41,13 @@ class Modules(msgspec.Struct, frozen=True):
     pruned: int
 
 
+class RoundTraffic(msgspec.Struct, frozen=True):
+    """What one device sent and received between two of its offers, on the socket, MQTT overhead included."""
+
+    bytes_up: int
+    bytes_down: int
+
+
 class DeviceSummary(msgspec.Struct, frozen=True):
     """One device over the whole run; peaks are the highest of its rounds, over its whole process tree."""
 
@@ -60,11 +68,10 @@ class DeviceSummary(msgspec.Struct, frozen=True):
     depth: int
     accuracy_local_only: float
     accuracy_holdout: float | None
-    round_bytes_up: int
-    """Median of one round on the socket, MQTT overhead included."""
-    round_bytes_down: int
-    fp32_bytes_up: int
-    """The same adapters and head sent whole in float32, in the round with the most ranks."""
+    traffic: tuple[RoundTraffic, ...]
+    """By round. The first includes joining, the last the final model."""
+    fp32_bytes: int
+    """The full set of adapters and the head, whole in float32: what a round would carry each way without any of it."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -117,10 +124,15 @@ def device_summary(
         depth=last.depth,
         accuracy_local_only=alone,
         accuracy_holdout=finished.accuracy,
-        round_bytes_up=round(finished.bytes_up / len(reports)),
-        round_bytes_down=round(finished.bytes_down / len(reports)),
-        fp32_bytes_up=fp32_bytes(layout, layout.full_mask()),
+        traffic=round_traffic(reports, finished),
+        fp32_bytes=fp32_bytes(layout, layout.full_mask()),
     )
+
+
+def round_traffic(reports: list[m.RoundReport], finished: m.Finished) -> tuple[RoundTraffic, ...]:
+    """Traffic by round, from the cumulative counts of the reports; a report is written before its update is sent."""
+    counts = [(0, 0)] + [(r.bytes_up, r.bytes_down) for r in reports[1:]] + [(finished.bytes_up, finished.bytes_down)]
+    return tuple(RoundTraffic(up - up0, down - down0) for (up0, down0), (up, down) in itertools.pairwise(counts))
 
 
 def fp32_bytes(layout: Layout, mask: Mask) -> int:
@@ -147,7 +159,20 @@ def write(files: Files, summary: Summary) -> Path:
 
 def table(summary: Summary) -> str:
     """The run as a table for a terminal."""
-    head = ("device", "board", "rows", "budget", "RSS peak", "planned", "used", "batch", "depth", "ranks", "up/round")
+    head = (
+        "device",
+        "board",
+        "rows",
+        "budget",
+        "RSS peak",
+        "planned",
+        "used",
+        "batch",
+        "depth",
+        "ranks",
+        "sent",
+        "received",
+    )
     rows = [head] + [
         (
             d.id,
@@ -160,7 +185,8 @@ def table(summary: Summary) -> str:
             str(d.micro_batch),
             str(d.depth),
             str(d.ranks_final),
-            megabytes(d.round_bytes_up),
+            megabytes(d.bytes_up),
+            megabytes(d.bytes_down),
         )
         for d in summary.devices
     ]
@@ -169,14 +195,23 @@ def table(summary: Summary) -> str:
     return "\n".join([*lines, "", *_closing_lines(summary)])
 
 
+def traffic_table(summary: Summary) -> str:
+    """What one device (the first) sent and received by round, against the same adapters whole in float32."""
+    device = summary.devices[0]
+    lines = [f"round  ranks after  {device.id} sent  {device.id} received  whole in fp32, each way"]
+    for record, traffic in zip(summary.history, device.traffic, strict=True):
+        lines.append(
+            f"{record.round:>5}  {record.ranks_alive:>11}  {megabytes(traffic.bytes_up):>{5 + len(device.id)}}"
+            f"  {megabytes(traffic.bytes_down):>{9 + len(device.id)}}  {megabytes(device.fp32_bytes):>23}"
+        )
+    return "\n".join(lines)
+
+
 def _closing_lines(summary: Summary) -> list[str]:
     a, r = summary.accuracy, summary.ranks
-    whole = summary.devices[0].fp32_bytes_up
-    mean_up = sum(d.round_bytes_up for d in summary.devices) / len(summary.devices)
     return [
         f"accuracy on the common test set ({summary.test_examples} rows): {a.after:.3f} together, "
         f"{a.local_only:.3f} alone (mean of the devices), {a.before:.3f} before, {a.majority_class:.3f} majority class",
         f"ranks {r.initial} -> {r.final}, {summary.modules.pruned} of {summary.modules.total} modules pruned",
-        f"a device sends {megabytes(round(mean_up))} a round; the same adapters whole in fp32 are {megabytes(whole)}",
-        f"{summary.rounds} rounds in {summary.wall_s:.0f} s",
+        f"{summary.rounds} rounds, {summary.wall_s:.0f} s in all",
     ]

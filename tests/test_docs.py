@@ -1,0 +1,71 @@
+"""The documentation says what the program does: every setting, command and file it names exists, and none is missing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from coordinator.config import CoordinatorConfig, RankSettings, RoundSettings, TrainingSettings
+from deploy.cli.main import SUBCOMMANDS
+from deploy.fetch.catalogue import CATALOGUE
+from edge_agent.config import AgentConfig, MemorySettings
+from edge_agent.wire.settings import BrokerSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (CoordinatorConfig, RoundSettings, RankSettings, TrainingSettings, BrokerSettings, AgentConfig, MemorySettings)
+SECTIONS = {"broker", "round", "ranks", "training", "memory"}
+
+
+@pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)
+def test_every_setting_is_documented_with_its_default(kind: type[msgspec.Struct]) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for field in msgspec.structs.fields(kind):
+        if field.name in SECTIONS:
+            assert f"`[{field.name}]`" in page
+            continue
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{field.name}` |")]
+        assert rows, f"{kind.__name__}.{field.name} is not in docs/configuration.md"
+        if isinstance(field.default, (int, float)):
+            assert any(f"| {field.default} |" in row for row in rows), (field.name, field.default)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_path_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (document.parent / target).exists(), target
+    for path in re.findall(r"`((?:edge_agent|coordinator|profiling|deploy|tests|docs)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS)
+def test_every_command_has_a_help_text_and_is_named_in_the_readme(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli.main", command, "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and len(done.stdout.splitlines()) > 3
+    assert f"rankfleet {command}" in README
+
+
+@pytest.mark.parametrize("target", re.findall(r"^\s*make ([\w-]+)", README, re.MULTILINE))
+def test_every_make_command_of_the_readme_is_a_target(target: str) -> None:
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_can_be_fetched_is_named_in_the_readme() -> None:
+    assert all(f"`{name}`" in README for name in CATALOGUE)
+
+
+def test_shell_scripts_parse() -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    assert subprocess.run([bash, "-n", str(ROOT / ".ci" / "run")], check=False).returncode == 0
