@@ -1,0 +1,331 @@
+"""The real agent against a coordinator that the test speaks for, over the in-memory broker."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_agent.agent import Agent
+from edge_agent.config import AgentConfig
+from edge_agent.store import Store
+from edge_agent.wire import frame, link, replay, topics
+from edge_agent.wire import messages as m
+from edge_agent.wire import state as states
+from edge_agent.wire.errors import ConfigError, FetchError, RankfleetError, StoreError
+from edge_agent.wire.memory_link import MemoryBroker
+from edge_agent.wire.pack import WEIGHTS
+from edge_agent.wire.settings import BrokerSettings
+from tests.agents import (
+    EXAMPLES,
+    PATIENCE_S,
+    Gateway,
+    make_welcome,
+    path_sha256,
+    plan_for,
+    seed_state,
+    snapshot,
+    write_capability,
+    write_data,
+)
+from tests.models import tiny_pack
+from tests.runs import CAPABILITY, FLEET, make_state
+
+DEVICE = "pi-1"
+
+
+def make_settings(folder: Path) -> AgentConfig:
+    return AgentConfig(
+        device=DEVICE,
+        fleet=FLEET,
+        data=write_data(folder / "texts.jsonl"),
+        state_dir=folder / "state",
+        broker=BrokerSettings(),
+        capability=write_capability(folder / "recorded.json", DEVICE),
+    )
+
+
+class AgentThread:
+    """An agent that runs in a thread of its own, as a process would: its store is opened there too."""
+
+    def __init__(self, broker: MemoryBroker, settings: AgentConfig) -> None:
+        self.error: BaseException | None = None
+        self._broker = broker
+        self._settings = settings
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            store = Store(self._settings.state_dir / "agent.db")
+            try:
+                Agent(self._settings, store, self._connect).run()
+            finally:
+                store.close()
+        except BaseException as error:
+            self.error = error
+
+    def _connect(self, boot: int) -> link.Link:
+        will = frame.encode(m.Offline("the connection was lost"), boot, replay.WILL_SEQUENCE)
+        up = topics.up(FLEET, DEVICE)
+        return self._broker.link(DEVICE, (topics.down(FLEET, DEVICE),), link.Will(up, will))
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def ends(self) -> None:
+        """Waits for its end; raises what it raised."""
+        self._thread.join(PATIENCE_S)
+        assert self.ended, "the agent still runs"
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker(max_payload_bytes=16_384)
+
+
+@pytest.fixture
+def gateway(broker: MemoryBroker) -> Gateway:
+    return Gateway(broker, DEVICE)
+
+
+@pytest.fixture
+def start(broker: MemoryBroker, gateway: Gateway, tmp_path: Path) -> Iterator[Callable[[], AgentThread]]:
+    """Starts the agent, again after it ended."""
+    settings, started = make_settings(tmp_path), list[AgentThread]()
+
+    def begin() -> AgentThread:
+        started.append(AgentThread(broker, settings))
+        return started[-1]
+
+    yield begin
+    for agent in started:
+        if not agent.ended:
+            gateway.say(m.Leave("the test is over"))
+            agent._thread.join(PATIENCE_S)
+
+
+Start = Callable[[], AgentThread]
+
+
+def test_a_whole_run(start: Start, gateway: Gateway, tmp_path: Path) -> None:
+    """Joins, fetches, measures, trains a round, offers, is acknowledged, keeps the final model, leaves."""
+    agent = start()
+    ready = gateway.welcomes()
+    assert (ready.examples + ready.holdout, ready.version, ready.capability) == (EXAMPLES, 0, CAPABILITY)
+
+    gateway.say(plan_for(seed_state()))
+    offer = gateway.hears(m.Offer)
+    update = gateway.pulls(offer)
+    assert (offer.round, update.round, update.examples) == (1, 1, ready.examples)
+    assert offer.report.bytes_up > 0 and offer.report.pack_bytes_down > (tiny_pack() / WEIGHTS).stat().st_size
+    assert {"fetch", "wait", "load", "train"} <= {phase.name for phase in offer.report.phases}
+    gateway.say(m.Acknowledged(1, offer.update.sha256))
+
+    final, body = snapshot(make_state(1))
+    gateway.objects[final.sha256] = body
+    gateway.say(m.Final(1, (final,), states.digest(make_state(1))))
+    finished = gateway.hears(m.Finished)
+    assert finished.version == 1 and finished.accuracy is not None
+
+    gateway.say(m.Leave("the run is over"))
+    assert gateway.hears(m.Offline).reason == "the agent was stopped"
+    agent.ends()
+    store = Store(tmp_path / "state" / "agent.db")
+    assert store.version() == 1 and store.outgoing() is None
+
+
+def test_an_offer_is_made_again_after_a_restart_and_after_a_lost_connection(
+    start: Start, gateway: Gateway, broker: MemoryBroker
+) -> None:
+    agent = start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state()))
+    offer = gateway.hears(m.Offer)
+    broker.cut(DEVICE)
+    assert gateway.hears(m.Offline).reason == "the connection was lost"
+    broker.restore(DEVICE)
+    gateway.welcomes()
+    assert gateway.hears(m.Offer) == offer
+
+    gateway.say(m.Leave("to start it again"))
+    agent.ends()
+    start()
+    assert gateway.welcomes().version == 0
+    assert gateway.hears(m.Offer).update == offer.update
+    gateway.pulls(offer)
+
+
+def test_a_plan_whose_delta_is_gone_is_given_up_and_the_next_one_taken(start: Start, gateway: Gateway) -> None:
+    start()
+    gateway.welcomes()
+    state = make_state(1)
+    ref, body = snapshot(state)
+    gateway.say(plan_for(state, (ref,)))
+    gateway.welcomes()
+    gateway.objects[ref.sha256] = body
+    gateway.say(plan_for(state, (ref,)))
+    assert gateway.hears(m.Offer).round == 2
+
+
+def test_the_next_plan_ends_the_training_of_the_one_before(start: Start, gateway: Gateway) -> None:
+    start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state()))
+    ref, body = snapshot(make_state(1))
+    gateway.objects[ref.sha256] = body
+    gateway.say(plan_for(make_state(1), (ref,)))
+    assert gateway.hears(m.Offer).round == 2
+    assert not any(isinstance(message, m.Offer) and message.round == 1 for message in gateway.heard)
+
+
+def test_a_job_that_fails_is_declined_and_the_agent_goes_on(start: Start, gateway: Gateway) -> None:
+    start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state(), state_sha256=bytes(32)))
+    declined = gateway.hears(m.Declined)
+    assert declined.round == 1 and "is not the coordinator's version" in declined.reason
+    gateway.say(plan_for(seed_state()))
+    assert gateway.hears(m.Offer).round == 1
+
+
+def test_damaged_and_repeated_frames_change_nothing(start: Start, gateway: Gateway) -> None:
+    start()
+    gateway.hears(m.Hello)
+    welcome = gateway.say(gateway.welcome)
+    gateway.hears(m.Ready)
+    leave = frame.encode(m.Leave("forged"), 1, 99)
+    for payload in (b"", b"RF", welcome, welcome[:-1], leave[:-1] + b"x", leave[:4] + b"\xff" + leave[5:], bytes(5000)):
+        gateway.send(payload)
+    gateway.say(plan_for(seed_state()))
+    assert gateway.hears(m.Offer).round == 1
+
+
+def test_a_boot_that_is_not_new_is_raised_above_the_one_that_was_seen(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    agent = start()
+    gateway.hears(m.Hello)
+    gateway.say(m.Outdated(41))
+    gateway.welcomes()
+    gateway.say(m.Leave("over"))
+    agent.ends()
+    assert Store(tmp_path / "state" / "agent.db").next_boot() == 43
+
+
+def test_other_terms_start_from_the_seed_state(start: Start, gateway: Gateway, tmp_path: Path) -> None:
+    agent = start()
+    gateway.welcomes()
+    ref, body = snapshot(make_state(1))
+    gateway.objects[ref.sha256] = body
+    gateway.say(plan_for(make_state(1), (ref,)))
+    gateway.hears(m.Offer)
+    gateway.say(make_welcome(seed=8))
+    assert gateway.hears(m.Ready).version == 0
+    gateway.say(m.Leave("over"))
+    agent.ends()
+    store = Store(tmp_path / "state" / "agent.db")
+    assert store.model() is None and store.outgoing() is None
+
+
+@pytest.fixture
+def altered_pack(tmp_path: Path) -> Path:
+    """The pack with one byte of its weights changed, as on a failing disk: the manifest knows nothing of it."""
+    shutil.copytree(tiny_pack(), tmp_path / "altered")
+    weights = tmp_path / "altered" / WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    return tmp_path / "altered"
+
+
+def test_a_pack_that_is_altered_at_the_coordinator_is_never_trained_on(
+    start: Start, gateway: Gateway, altered_pack: Path
+) -> None:
+    gateway.objects[path_sha256(tiny_pack() / WEIGHTS)] = (altered_pack / WEIGHTS).read_bytes()
+    agent = start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    assert gateway.hears_unless(m.Ready, lambda: agent.ended) is None
+    with pytest.raises(FetchError, match="3 times in a row: the coordinator's copy is damaged"):
+        agent.ends()
+
+
+def test_a_pack_that_is_altered_on_the_agents_disk_is_fetched_again(
+    start: Start, gateway: Gateway, altered_pack: Path, tmp_path: Path
+) -> None:
+    agent = start()
+    gateway.welcomes()
+    gateway.say(m.Leave("over"))
+    agent.ends()
+    (kept,) = (tmp_path / "state" / "packs").iterdir()
+    shutil.copy(altered_pack / WEIGHTS, kept / WEIGHTS)
+    start()
+    gateway.welcomes()
+    assert (kept / WEIGHTS).read_bytes() == (tiny_pack() / WEIGHTS).read_bytes()
+
+
+def test_an_interrupted_fetch_goes_on_where_it_was(start: Start, gateway: Gateway) -> None:
+    agent = start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    weights_sha256 = path_sha256(tiny_pack() / WEIGHTS)
+    while (want := gateway.hears(m.Want, serving=False)).sha256 != weights_sha256:
+        gateway.serve(want)
+    gateway.serve(msgspec.structs.replace(want, indices=want.indices[:3]))
+    gateway.say(m.Leave("over"))
+    agent.ends()
+    start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    while (again := gateway.hears(m.Want, serving=False)).sha256 != weights_sha256:
+        gateway.serve(again)
+    assert not set(want.indices[:3]) & set(again.indices)
+    gateway.serve(again)
+    gateway.hears(m.Ready)
+
+
+def test_data_that_cannot_be_read_ends_the_agent_with_the_reason(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    agent = start()
+    (tmp_path / "texts.jsonl").write_text("not JSON\n")
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    assert "texts.jsonl, line 1" in gateway.hears(m.Declined).reason
+    with pytest.raises(RankfleetError, match=r"texts\.jsonl, line 1"):
+        agent.ends()
+
+
+def test_a_final_refusal_ends_the_agent_with_the_reason(start: Start, gateway: Gateway) -> None:
+    agent = start()
+    gateway.hears(m.Hello)
+    gateway.say(m.Rejected(None, "another protocol", final=True))
+    with pytest.raises(RankfleetError, match="the coordinator refused: another protocol"):
+        agent.ends()
+
+
+@pytest.mark.parametrize("key", ["boot", "welcome", "account"])
+def test_a_damaged_store_says_what_to_do(start: Start, gateway: Gateway, tmp_path: Path, key: str) -> None:
+    store = Store(tmp_path / "state" / "agent.db")
+    store.put(**{key: b"\xc1"})
+    store.close()
+    with pytest.raises(StoreError, match=rf"'{key}' cannot be read .* delete .*agent\.db"):
+        start().ends()
+
+
+def test_a_capabilities_file_without_the_device_is_named(start: Start, gateway: Gateway, tmp_path: Path) -> None:
+    write_capability(tmp_path / "recorded.json", "pi-2")
+    agent = start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    assert gateway.hears_unless(m.Ready, lambda: agent.ended) is None
+    with pytest.raises(ConfigError, match="has no capability of pi-1"):
+        agent.ends()
