@@ -1,0 +1,102 @@
+"""The fleet's model: what a round does to it, and how it comes back from a checkpoint."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator import fleet_model
+from coordinator.fleet_model import FleetModel, close_round, from_checkpoint, to_checkpoint
+from edge_agent.wire import state as states
+from edge_agent.wire.codec import Update, apply_delta, decode_delta
+from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.quantise import find_scheme
+from edge_agent.wire.ranks import HEAD, Layout, Module
+from edge_agent.wire.rowset import quantise_rows
+
+LAYOUT = Layout((Module("low", 0, 4, 3), Module("high", 1, 3, 5)), slots=3, classes=2, d_model=4)
+SCHEME = find_scheme("int8")
+
+
+def an_update(seed: int, version: int = 0) -> Update:
+    """Some ranks trained, some of them voted for."""
+    generator = np.random.default_rng(seed)
+    ranks = generator.random((2, 3)) < 0.7
+    change = {
+        module.name: generator.standard_normal((len(slots), module.width)).astype(np.float32)
+        for module, slots in LAYOUT.living(ranks)
+    }
+    change[HEAD] = generator.standard_normal((2, 5)).astype(np.float32)
+    rows, _ = quantise_rows(LAYOUT, change, LAYOUT.empty_rows(), ranks, SCHEME)
+    scores = np.where(ranks, generator.random(ranks.shape), 0).astype(np.float16).astype(np.float32)
+    votes = ranks & (generator.random(ranks.shape) < 0.5)
+    return Update(version + 1, version, int(generator.integers(1, 100)), votes, scores, rows)
+
+
+def same(left: FleetModel, right: FleetModel) -> bool:
+    return (
+        states.digest(left.state) == states.digest(right.state)
+        and all(np.array_equal(left.residual[name], right.residual[name]) for name in LAYOUT.tables)
+        and np.array_equal(left.importance, right.importance)
+    )
+
+
+def after_a_round(seeds: list[int], budget: int = 4) -> FleetModel:
+    return close_round(fleet_model.start(LAYOUT, 1), map(an_update, seeds), budget, 0.5, SCHEME).model
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=5, unique=True), st.randoms())
+def test_the_order_of_updates_does_not_matter(seeds: list[int], random: Random) -> None:
+    shuffled = list(seeds)
+    random.shuffle(shuffled)
+    assert same(after_a_round(seeds), after_a_round(shuffled))
+
+
+def test_the_delta_leads_from_the_old_state_to_the_new_to_the_bit() -> None:
+    model = fleet_model.start(LAYOUT, 1)
+    closing = close_round(model, [an_update(1), an_update(2)], 4, 0.5, SCHEME)
+    state = apply_delta(model.state, decode_delta(closing.delta, LAYOUT))
+    assert states.digest(state) == states.digest(closing.model.state)
+    assert (state.version, int(state.mask.sum())) == (1, 4)
+
+
+def test_pruned_ranks_keep_neither_residual_nor_importance() -> None:
+    model = after_a_round([1, 2, 3], budget=2)
+    pruned = ~model.state.mask
+    assert not model.importance[pruned].any()
+    for module, slots in LAYOUT.living(pruned):
+        assert not model.residual[module.name][slots].any()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 6))
+def test_a_checkpoint_brings_the_model_back_to_the_bit(seed: int, budget: int) -> None:
+    model = after_a_round([seed, seed + 1], budget)
+    assert same(from_checkpoint(to_checkpoint(model), LAYOUT), model)
+
+
+def test_a_model_from_a_checkpoint_goes_on_like_the_original() -> None:
+    model = after_a_round([1, 2])
+    restored = from_checkpoint(to_checkpoint(model), LAYOUT)
+    ranks = model.state.mask
+    change = {m.name: np.full((len(s), m.width), 0.1, dtype=np.float32) for m, s in LAYOUT.living(ranks)}
+    change[HEAD] = np.ones((2, 5), dtype=np.float32)
+    rows, _ = quantise_rows(LAYOUT, change, LAYOUT.empty_rows(), ranks, SCHEME)
+    update = Update(2, 1, 10, ranks, ranks.astype(np.float32), rows)
+    closings = [close_round(one, [update], 2, 0.5, SCHEME) for one in (model, restored)]
+    assert closings[0].delta == closings[1].delta
+    assert same(closings[0].model, closings[1].model)
+
+
+def test_a_checkpoint_of_another_layout_is_refused() -> None:
+    checkpoint = to_checkpoint(fleet_model.start(LAYOUT, 1))
+    other = Layout(LAYOUT.modules, slots=4, classes=2, d_model=4)
+    with pytest.raises(PayloadError, match="layout"):
+        from_checkpoint(checkpoint, other)
+    with pytest.raises(PayloadError, match="6 scores, got 5"):
+        from_checkpoint(checkpoint._replace(scores=checkpoint.scores[8:]), LAYOUT)

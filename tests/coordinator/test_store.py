@@ -1,0 +1,134 @@
+"""What the coordinator must not lose: transactions that are whole or did not happen, whatever ends the writer."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordinator.store import Checkpoint, Contribution, DeviceRow, Store
+from edge_agent.wire.errors import StoreError
+
+UPDATE = Contribution("pi-1", b"sha", b"report", b"update")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "coordinator.db")
+    yield store
+    store.close()
+
+
+def close(store: Store, number: int) -> None:
+    store.close_round(number, Checkpoint(number, b"state", b"residual", b"scores"), b"delta %d" % number, b"record")
+
+
+def test_a_new_store_is_empty(store: Store) -> None:
+    assert (store.checkpoint(), store.devices(), store.rounds(), store.plans(1)) == (None, [], [], {})
+    assert (store.contributors(1), store.delta_sizes(0), store.delta_body(bytes(32))) == ({}, [], None)
+
+
+def test_devices_are_kept_by_name(store: Store) -> None:
+    rows = [DeviceRow("pi-2", 3, 7, False, None, "too little memory"), DeviceRow("pi-1", 1, 2, True, b"ready", "")]
+    for row in rows:
+        store.keep_device(row)
+    store.keep_device(rows[0]._replace(boot=4))
+    assert store.devices() == [rows[1], rows[0]._replace(boot=4)]
+
+
+def test_a_second_update_of_a_device_replaces_nothing(store: Store) -> None:
+    store.keep_contribution(1, UPDATE)
+    store.keep_contribution(1, UPDATE._replace(sha256=b"other", body=b"other"))
+    assert store.contributors(1) == {"pi-1": (b"sha", b"report")}
+    assert store.contribution_body(1, "pi-1") == b"update"
+
+
+def test_a_later_plan_replaces_an_earlier_one(store: Store) -> None:
+    for body in (b"first", b"second"):
+        store.keep_plan(1, "pi-1", body)
+    assert store.plans(1) == {"pi-1": b"second"}
+
+
+def test_closing_a_round_leaves_its_model_its_delta_and_its_reports(store: Store) -> None:
+    store.keep_plan(1, "pi-1", b"plan")
+    store.keep_contribution(1, UPDATE)
+    close(store, 1)
+    assert store.checkpoint() == Checkpoint(1, b"state", b"residual", b"scores")
+    assert store.rounds() == [(1, b"record")]
+    assert store.plans(1) == {}
+    assert store.contributors(1) == {"pi-1": (b"sha", b"report")}
+    assert store.delta_body(hashlib.sha256(b"delta 1").digest()) == b"delta 1"
+    with pytest.raises(StoreError, match="no update of pi-1 for round 1"):
+        store.contribution_body(1, "pi-1")
+
+
+def test_deltas_after_a_version_in_order(store: Store) -> None:
+    for number in (1, 2, 3):
+        close(store, number)
+    assert [(version, size) for version, _, size in store.delta_sizes(1)] == [(2, 7), (3, 7)]
+
+
+@pytest.mark.parametrize("table", ["delta", "round", "contribution", "plan"])
+def test_closing_a_round_happens_whole_or_not_at_all(store: Store, tmp_path: Path, table: str) -> None:
+    close(store, 1)
+    store.keep_plan(2, "pi-1", b"plan")
+    store.keep_contribution(2, UPDATE)
+    with sqlite3.connect(tmp_path / "coordinator.db") as db:
+        when = {"contribution": "UPDATE", "plan": "DELETE"}.get(table, "INSERT")
+        db.execute(f"CREATE TRIGGER full BEFORE {when} ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    db.close()
+    with pytest.raises(StoreError, match="disk full"):
+        close(store, 2)
+    checkpoint = store.checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.version == 1
+    assert [number for number, _ in store.rounds()] == [1]
+    assert [version for version, _, _ in store.delta_sizes(0)] == [1]
+    assert store.plans(2) == {"pi-1": b"plan"}
+    assert store.contribution_body(2, "pi-1") == b"update"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from coordinator.store import Checkpoint, Contribution, Store
+store = Store(Path(sys.argv[1]))
+for number in range(1, 100000):
+    store.keep_contribution(number, Contribution("pi-1", b"sha", b"report", bytes(5000)))
+    print(number, flush=True)
+    store.close_round(number, Checkpoint(number, bytes(20000), b"", b""), b"delta %d" % number, b"record")
+"""
+
+
+@pytest.mark.parametrize("after", [1, 7, 20])
+def test_a_killed_writer_leaves_whole_rounds_and_every_update_that_it_announced(tmp_path: Path, after: int) -> None:
+    path = tmp_path / "coordinator.db"
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    for _ in range(after):
+        announced = int(writer.stdout.readline())
+    writer.send_signal(signal.SIGKILL)
+    announced = max([announced, *map(int, writer.stdout.read().split())])
+    writer.wait()
+    writer.stdout.close()
+    store = Store(path)
+    checkpoint = store.checkpoint()
+    closed = 0 if checkpoint is None else checkpoint.version
+    assert [number for number, _ in store.rounds()] == list(range(1, closed + 1))
+    assert [version for version, _, _ in store.delta_sizes(0)] == list(range(1, closed + 1))
+    assert closed in {announced, announced - 1}
+    assert store.contributors(announced).keys() == {"pi-1"}
+    store.close()
+
+
+def test_a_damaged_database_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "coordinator.db"
+    path.write_bytes(b"this is no database, only text" * 100)
+    with pytest.raises(StoreError, match=r"coordinator\.db"):
+        Store(path)
