@@ -1,0 +1,125 @@
+"""Each device's part follows from the model and from what the device measured of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator import fleet_model
+from coordinator.config import CoordinatorConfig
+from coordinator.objects import Objects
+from coordinator.plans import Planner
+from coordinator.store import Checkpoint, Store
+from edge_agent.wire import messages as m
+from edge_agent.wire import state as states
+from edge_agent.wire.errors import BudgetError, ConfigError
+from edge_agent.wire.ranks import unpack_mask
+from tests.models import tiny_pack
+from tests.runs import CAPABILITY
+from tests.scripted import make_config
+
+COST = m.CostTable(10_000, 100, 1, 10_000, 0, (100.0, 1.0, 0.01), (200.0, 2.0, 0.02), 1)
+NEVER_MORE = settings(deadline=None, max_examples=40)
+
+
+@pytest.fixture(scope="module")
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planner]:
+    folder = tmp_path_factory.mktemp("plans")
+    store = Store(folder / "coordinator.db")
+    yield make_planner(make_config(folder, deadline_s=600.0), store)
+    store.close()
+
+
+def make_planner(config: CoordinatorConfig, store: Store) -> Planner:
+    return Planner(config, Objects(tiny_pack(), store))
+
+
+def a_ready(version: int = 0, **capability: Any) -> m.Ready:
+    return m.Ready(bytes(32), 20, 5, 12, version, msgspec.structs.replace(CAPABILITY, cost=COST, **capability))
+
+
+def ranks(planner: Planner, **capability: Any) -> int:
+    """Ranks to train; -1 where nothing fits."""
+    model = fleet_model.start(planner.layout, 0)
+    try:
+        return int(planner.allocation(model, a_ready(**capability)).trained.sum())
+    except BudgetError:
+        return -1
+
+
+def test_the_same_device_gets_the_same_plan(planner: Planner) -> None:
+    model = fleet_model.start(planner.layout, 0)
+    assert planner.plan(model, a_ready(), 1) == planner.plan(model, a_ready(), 1)
+
+
+def test_a_plan_says_what_to_train_from_which_state(planner: Planner) -> None:
+    model = fleet_model.start(planner.layout, 0)
+    plan = planner.plan(model, a_ready(), 1)
+    trained = unpack_mask(plan.trained, planner.layout)
+    assert trained.all(), "a device with room for everything trains everything"
+    assert (plan.round, plan.rounds, plan.version, plan.deltas) == (1, 2, 0, ())
+    assert (plan.lowest_block, plan.deadline_s) == (0, 600.0)
+    assert plan.state_sha256 == states.digest(model.state)
+    assert plan.budget_ranks == planner.budget_ranks(1)
+
+
+@NEVER_MORE
+@given(st.integers(10_000, 400_000), st.integers(0, 100_000))
+def test_a_lower_budget_never_gives_a_larger_part(planner: Planner, budget_bytes: int, less_bytes: int) -> None:
+    lower = max(1, budget_bytes - less_bytes)
+    assert ranks(planner, budget_bytes=lower) <= ranks(planner, budget_bytes=budget_bytes)
+
+
+@NEVER_MORE
+@given(st.integers(1, 1000), st.integers(0, 1000))
+def test_a_slower_link_never_gives_a_larger_part(planner: Planner, rate: int, less: int) -> None:
+    slower = max(1, rate - less)
+    assert ranks(planner, link_bytes_per_s=slower) <= ranks(planner, link_bytes_per_s=rate)
+
+
+def test_parts_do_differ(planner: Planner) -> None:
+    budgets = {ranks(planner, budget_bytes=budget_bytes) for budget_bytes in range(50_000, 400_000, 5_000)}
+    links = {ranks(planner, link_bytes_per_s=rate) for rate in range(1, 200, 10)}
+    assert min(len(budgets), len(links)) > 3
+
+
+def test_a_budget_that_fits_nothing_names_the_smallest_that_does(planner: Planner) -> None:
+    with pytest.raises(BudgetError) as caught:
+        planner.allocation(fleet_model.start(planner.layout, 0), a_ready(budget_bytes=1))
+    smallest = caught.value.smallest_budget_bytes
+    assert ranks(planner, budget_bytes=smallest) >= 0
+    assert ranks(planner, budget_bytes=smallest - 1) == -1
+
+
+def test_a_device_behind_is_told_the_way_to_the_present_version(tmp_path: Path) -> None:
+    store = Store(tmp_path / "coordinator.db")
+    planner = make_planner(make_config(tmp_path), store)
+    store.close_round(1, Checkpoint(1, b"", b"", b""), b"delta", b"")
+    model = fleet_model.start(planner.layout, 0)
+    plan = planner.plan(model, a_ready(version=0), 2)
+    assert [ref.kind for ref in plan.deltas] == ["delta"]
+    assert planner.plan(model, a_ready(version=1), 2).deltas == ()
+    assert planner.final(model, 0).deltas == plan.deltas
+    store.close()
+
+
+def test_the_terms_are_those_of_the_configuration(planner: Planner, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    welcome = planner.welcome
+    assert (welcome.fleet, welcome.classes, welcome.slots) == (config.fleet, config.classes, config.ranks.initial)
+    assert welcome.training == config.message_training()
+
+
+def test_phases_that_do_not_fit_the_rounds_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "coordinator.db")
+    config = make_config(tmp_path)
+    late = msgspec.structs.replace(config, ranks=msgspec.structs.replace(config.ranks, warmup_rounds=2))
+    with pytest.raises(ConfigError, match="warm-up"):
+        make_planner(late, store)
+    store.close()

@@ -1,0 +1,81 @@
+"""The record of a closed round, from known reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from coordinator import fleet_model
+from coordinator.events import RoundRecord
+from coordinator.fleet_model import Closing, FleetModel
+from coordinator.records import make_record, reports_of
+from coordinator.round import Close
+from coordinator.store import Contribution, Store
+from edge_agent.wire import messages as m
+from edge_agent.wire.ranks import Layout, Module
+from edge_agent.wire.state import ModelState
+from tests.wire.examples import REPORT
+
+LAYOUT = Layout((Module("low", 0, 4, 3), Module("high", 1, 3, 5)), slots=3, classes=2, d_model=4)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "coordinator.db")
+    yield store
+    store.close()
+
+
+def contribute(store: Store, device: str, body: bytes, **report: Any) -> m.RoundReport:
+    said = msgspec.structs.replace(REPORT, **report)
+    store.keep_contribution(3, Contribution(device, bytes(32), msgspec.msgpack.encode(said), body))
+    return said
+
+
+def record(store: Store, *devices: str) -> RoundRecord:
+    start = fleet_model.start(LAYOUT, 0)
+    mask = np.array([[False, False, False], [True, True, False]])
+    state = ModelState(LAYOUT, 3, mask, start.state.rows)
+    closing = Closing(FleetModel(state, start.residual, start.importance), b"delta")
+    return make_record(store, Close(3, devices), closing, budget_ranks=2, wall_s=1.5)
+
+
+def test_means_are_weighted_by_examples_and_accuracy_by_hold_out_rows(store: Store) -> None:
+    contribute(store, "a", b"12345", examples=10, loss=1.0, holdout_correct=1, holdout_total=10)
+    contribute(store, "b", b"123", examples=30, loss=2.0, holdout_correct=9, holdout_total=10)
+    assert record(store, "a", "b") == RoundRecord(
+        round=3,
+        version=3,
+        contributors=("a", "b"),
+        examples=40,
+        loss=1.75,
+        accuracy=0.5,
+        ranks_alive=2,
+        modules_alive=1,
+        budget_ranks=2,
+        updates_bytes=8,
+        delta_bytes=5,
+        wall_s=1.5,
+    )
+
+
+def test_without_hold_outs_there_is_no_accuracy(store: Store) -> None:
+    contribute(store, "a", b"", holdout_correct=0, holdout_total=0)
+    assert record(store, "a").accuracy is None
+
+
+def test_reports_by_device(store: Store) -> None:
+    said = {device: contribute(store, device, b"", steps=steps) for device, steps in (("b", 2), ("a", 1))}
+    assert reports_of(store, 3) == said
+    assert reports_of(store, 4) == {}
+
+
+def test_a_record_can_be_kept_as_json(store: Store) -> None:
+    contribute(store, "a", b"")
+    made = record(store, "a")
+    assert msgspec.json.decode(msgspec.json.encode(made), type=RoundRecord) == made
