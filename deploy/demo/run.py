@@ -28,6 +28,7 @@ from deploy.export import export_run
 from deploy.fetch.catalogue import CATALOGUE, find
 from deploy.fetch.fetch import fetch
 from deploy.folders import MERGED_MODEL
+from deploy.predict import predict
 from deploy.progress import Progress, megabytes
 from edge_agent import capability, config
 from edge_agent.data import read_examples
@@ -40,6 +41,7 @@ from edge_agent.wire.ranks import Layout
 Say = Callable[[str], None]
 AT_ONCE = 2
 EXAMPLE_TEXT = "hydraulic hose leaking"
+EXAMPLE_WORDS = 12
 
 
 @dataclass
@@ -69,7 +71,7 @@ def run(options: Options, say: Say) -> summaries.Summary:
     say("")
     say(summaries.traffic_table(result))
     say(f"all of it: {path}")
-    _use(files, say)
+    _use(options, files, say)
     return result
 
 
@@ -203,8 +205,21 @@ def _summarise(options: Options, files: Files, seen: Seen, start_s: float, say: 
     )
 
 
-def _use(files: Files, say: Say) -> None:
-    """Exports the merged model, and asks it and one agent about a row of the test set."""
+def _use(options: Options, files: Files, say: Say) -> None:
+    """Exports the merged model, and asks it and one agent the same question."""
     exported = export_run(files.out, files.out / MERGED_MODEL)
     say(f"merged model: {files.out / MERGED_MODEL} ({megabytes(exported.size_bytes)}, plain ONNX)")
-    say(f'try: rankfleet predict {files.out} "{EXAMPLE_TEXT}"')
+    text = _question(options, files)
+    say(f'rankfleet predict {options.out} "{text}"')
+    for agent in (None, files.devices[0].name):
+        predictions = predict(files.out, [text], agent=agent)
+        best = predictions.answers[0][0]
+        say(f"    {best.label} ({best.probability:.3f}), says {predictions.by}")
+
+
+def _question(options: Options, files: Files) -> str:
+    """A short text of the kind that the data holds."""
+    if options.data == "excavators":
+        return EXAMPLE_TEXT
+    words = read_examples(files.test, None)[0].text.split()
+    return " ".join(words[:EXAMPLE_WORDS])
