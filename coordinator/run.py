@@ -14,6 +14,7 @@ from coordinator.server import Coordinator
 from coordinator.store import Store
 from edge_agent.wire import topics
 from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.folder_lock import only_one
 from edge_agent.wire.mqtt import MqttLink
 from edge_agent.wire.settings import mqtt_settings
 
@@ -29,6 +30,7 @@ def run(config: CoordinatorConfig, watch: Watch) -> tuple[str, ...]:
         StoreError: the run folder cannot be written.
     """
     with ExitStack() as stack:
+        stack.enter_context(only_one(config.run_dir, "coordinator"))
         store = Store(config.run_dir / DATABASE)
         stack.callback(store.close)
         objects = Objects(config.pack, store)

@@ -21,7 +21,8 @@ from edge_agent.meter import Account, PhaseMeter, TrafficMeter
 from edge_agent.store import Outgoing, Store
 from edge_agent.wire import frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
-from edge_agent.wire.errors import LinkError, RankfleetError, WireError
+from edge_agent.wire.errors import LinkError, ProtocolError, RankfleetError, WireError
+from edge_agent.wire.folder_lock import only_one
 from edge_agent.wire.mqtt import MqttLink
 from edge_agent.wire.settings import mqtt_settings
 
@@ -59,6 +60,7 @@ class Agent:
 
         Raises:
             LinkError: the broker refuses for good.
+            ProtocolError: the coordinator speaks another protocol version.
             RankfleetError: the coordinator refuses, the data or the budget cannot be used, or the disk is full.
         """
         try:
@@ -107,6 +109,8 @@ class Agent:
             self._seen, new = replay.admit(self._seen, envelope.boot, envelope.sequence)
             if new:
                 self._on_message(envelope.message)
+        except ProtocolError:
+            raise
         except WireError as error:
             LOGGER.warning("refused a message of the coordinator: %s", error)
 
@@ -288,11 +292,12 @@ class Agent:
 
 def run(settings: config.AgentConfig) -> None:
     """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises."""
-    store = Store(settings.state_dir / "agent.db")
-    try:
-        Agent(settings, store, lambda boot: _link(settings, boot)).run()
-    finally:
-        store.close()
+    with only_one(settings.state_dir, "agent"):
+        store = Store(settings.state_dir / "agent.db")
+        try:
+            Agent(settings, store, lambda boot: _link(settings, boot)).run()
+        finally:
+            store.close()
 
 
 def _link(settings: config.AgentConfig, boot: int) -> link.Link:

@@ -137,13 +137,13 @@ class Process:
 class Fleet:
     """Files and processes of one fleet in `folder`; see `run_folder` for those who only want a finished run."""
 
-    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
+    def __init__(self, folder: Path, settings: Settings | None = None, pack: Path | None = None) -> None:
         self.folder = folder
         self.settings = settings or Settings()
         self.port = self.settings.port or free_port()
         self.run_dir = folder / "run"
         self.config = folder / "coordinator.toml"
-        self.pack = tiny_pack()
+        self.pack = pack or tiny_pack()
         self._started: list[Process] = []
         self.write()
 
@@ -152,11 +152,11 @@ class Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "users").write_text("".join(f"{name}:{word}\n" for name, word in USERS.items()))
         (self.folder / "password").write_text(PASSWORD)
-        self.config.write_text(toml(self._coordinator()))
+        self.config.write_text(toml(self.coordinator_settings()))
         for number, name in enumerate(self.settings.devices):
             self.agent_folder(name).mkdir(exist_ok=True)
             write_rows(self.data(name), toy_rows(number))
-            self.agent_config(name).write_text(toml(self._agent(name)))
+            self.agent_config(name).write_text(toml(self.agent_settings(name)))
 
     def agent_folder(self, name: str) -> Path:
         return self.folder / name
@@ -169,6 +169,11 @@ class Fleet:
 
     def data(self, name: str) -> Path:
         return self.agent_folder(name) / "train.jsonl"
+
+    @property
+    def coordinator(self) -> Process:
+        """The coordinator that was started last."""
+        return [process for process in self._started if process.name == "coordinator"][-1]
 
     def start_coordinator(self) -> Process:
         return self._start("coordinator", "coordinator", "run", str(self.config), "--json")
@@ -239,7 +244,8 @@ class Fleet:
         self._started.append(process)
         return process
 
-    def _coordinator(self) -> dict[str, Any]:
+    def coordinator_settings(self) -> dict[str, Any]:
+        """What `write` puts into the coordinator's configuration."""
         settings = self.settings
         count = len(settings.devices)
         users = {"users_file": "users"} if settings.port is None else {}
@@ -254,11 +260,12 @@ class Fleet:
             "round": {
                 "rounds": settings.rounds, "expected": count, "quorum": count, "grace_s": 1.0, **settings.round,
             },
-            "ranks": {"initial": SLOTS, "target": 1.0, "warmup_rounds": 0, "final_rounds": 1},
+            "ranks": {"initial": SLOTS, "target": 1.0, "warmup_rounds": 0, "final_rounds": min(1, settings.rounds - 1)},
             "training": {"batch_size": 8, "max_tokens": 16, "lr_head": 0.02, **settings.training},
         }  # fmt: skip
 
-    def _agent(self, name: str) -> dict[str, Any]:
+    def agent_settings(self, name: str) -> dict[str, Any]:
+        """What `write` puts into an agent's configuration."""
         settings = self.settings
         replay = {} if settings.capabilities is None else {"capability": str(settings.capabilities)}
         return {
@@ -273,9 +280,9 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, settings: Settings | None = None) -> Iterator[Fleet]:
+def fleet(folder: Path, settings: Settings | None = None, pack: Path | None = None) -> Iterator[Fleet]:
     """A fleet, and the end of all its processes."""
-    one = Fleet(folder, settings)
+    one = Fleet(folder, settings, pack)
     try:
         yield one
     finally:
