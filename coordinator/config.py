@@ -114,6 +114,11 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
             f"{path}: ranks.target ({config.ranks.target}) is above ranks.initial ({config.ranks.initial}): "
             "ranks are only ever pruned"
         )
+    if config.ranks.warmup_rounds + config.ranks.final_rounds >= config.round.rounds:
+        raise ConfigError(
+            f"{path}: ranks.warmup_rounds ({config.ranks.warmup_rounds}) and ranks.final_rounds "
+            f"({config.ranks.final_rounds}) must leave at least one of round.rounds ({config.round.rounds}) for pruning"
+        )
 
 
 def encode(config: CoordinatorConfig) -> bytes:
@@ -144,14 +149,19 @@ def load_users(path: Path) -> dict[str, str]:
     """Passwords by user name, from lines `name:password`; empty lines and lines with `#` in front are skipped.
 
     Raises:
-        ConfigError: the file cannot be read, or a line has another form; names the line, never its content.
+        ConfigError: the file cannot be read, a line has another form (named by its number, never its content), a name
+            comes twice, or there is no password for the coordinator itself.
     """
-    users = {}
+    users: dict[str, str] = {}
     for number, line in enumerate(read_text(path, "users_file").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, colon, password = line.partition(":")
         if not (name and colon and password):
             raise ConfigError(f"{path}, line {number}: expected name:password")
+        if name in users:
+            raise ConfigError(f"{path}, line {number}: {name} has a password already")
         users[name] = password
+    if topics.COORDINATOR not in users:
+        raise ConfigError(f"{path}: expected a line {topics.COORDINATOR}:password, for the coordinator itself")
     return users

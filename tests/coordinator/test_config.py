@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import dedent
 
 import msgspec
 import pytest
 
-from coordinator.config import CoordinatorConfig, RankSettings, TrainingSettings, decode, encode
+from coordinator.config import CoordinatorConfig, RankSettings, TrainingSettings, decode, encode, load, load_users
 from edge_agent.wire.errors import ConfigError
 from edge_agent.wire.settings import BrokerSettings
 
@@ -47,3 +48,122 @@ def test_a_stored_configuration_of_another_version_is_refused(tmp_path: Path, ch
 def test_what_is_no_configuration_is_refused() -> None:
     with pytest.raises(ConfigError, match="another rankfleet version"):
         decode(b"{")
+
+
+# The file of its user
+
+
+def write(folder: Path, lines: str = "", classes: str = 'classes = ["belt", "pump"]') -> Path:
+    path = folder / "coordinator.toml"
+    text = f'fleet = "depot"\npack = "pack"\nrun_dir = "run"\n{classes}\n'
+    path.write_text(text + dedent(lines), encoding="utf-8")
+    return path
+
+
+def test_a_short_file_is_enough_and_its_paths_are_relative_to_it(tmp_path: Path) -> None:
+    config = load(write(tmp_path, 'users_file = "users"\n[broker]\npassword_file = "secret"'))
+    assert (config.pack, config.run_dir) == (tmp_path / "pack", tmp_path / "run")
+    assert (config.users_file, config.broker.password_file) == (tmp_path / "users", tmp_path / "secret")
+    assert config.round.quorum <= config.round.expected
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "values"),
+    [
+        ("round", "rounds", ("0", "-1", '"many"')),
+        ("round", "expected", ("0", "1.5")),
+        ("round", "quorum", ("0",)),
+        ("round", "gather_s", ("0", "-1.0", "inf", "nan", "1e9")),
+        ("round", "deadline_s", ("0", "inf", "nan")),
+        ("round", "grace_s", ("0", "nan")),
+        ("ranks", "initial", ("0", "257")),
+        ("ranks", "target", ("0", "-1", "nan", "8.5")),
+        ("ranks", "threshold", ("-0.1", "1.1", "nan")),
+        ("ranks", "warmup_rounds", ("-1", "12")),
+        ("ranks", "final_rounds", ("-1", "10")),
+        ("training", "batch_size", ("0",)),
+        ("training", "local_steps", ("-1",)),
+        ("training", "lr", ("0", "11", "nan")),
+        ("training", "lr_e", ("0",)),
+        ("training", "lr_head", ("0",)),
+        ("training", "weight_decay", ("-1", "2")),
+        ("training", "scale", ("0", "101", "inf")),
+        ("training", "max_tokens", ("7", "4097")),
+        ("training", "importance", ('"best"',)),
+        ("training", "quantisation", ('"int2"',)),
+        ("broker", "port", ("0", "65536")),
+        ("broker", "host", ("1",)),
+        ("round", "unheard_of", ("1",)),
+    ],
+)
+def test_every_bad_value_is_refused_by_the_name_of_its_setting(
+    tmp_path: Path, section: str, setting: str, values: tuple[str, ...]
+) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=setting):
+            load(write(tmp_path, f"[{section}]\n{setting} = {value}"))
+
+
+@pytest.mark.parametrize("classes", ["[]", '["one"]', '["one", "one"]', '["one", "two", "one"]', '["one", ""]'])
+def test_classes_are_two_or_more_different_names(tmp_path: Path, classes: str) -> None:
+    with pytest.raises(ConfigError, match="classes"):
+        load(write(tmp_path, classes=f"classes = {classes}"))
+
+
+@pytest.mark.parametrize("missing", ["fleet", "pack", "classes", "run_dir"])
+def test_a_missing_setting_is_named(tmp_path: Path, missing: str) -> None:
+    path = write(tmp_path)
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith(missing)))
+    with pytest.raises(ConfigError, match=missing):
+        load(path)
+
+
+@pytest.mark.parametrize("fleet", ["a/b", "+", "", "coordinator", "a" * 65])
+def test_a_fleet_that_cannot_be_a_topic_is_refused(tmp_path: Path, fleet: str) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace("depot", fleet))
+    with pytest.raises(ConfigError, match="fleet"):
+        load(path)
+
+
+def test_a_quorum_of_more_than_the_expected_devices_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"round\.quorum \(3\).*round\.expected \(2\)"):
+        load(write(tmp_path, "[round]\nexpected = 2\nquorum = 3"))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        load(tmp_path / "nowhere.toml")
+
+
+# The users file
+
+
+def test_users_with_comments_and_colons_in_passwords(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("# the gateway\ncoordinator:secret\n\npi-1:a:b:c\n")
+    assert load_users(path) == {"coordinator": "secret", "pi-1": "a:b:c"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("hunter2", "line 2: expected name:password"),
+        (":hunter2", "line 2: expected name:password"),
+        ("pi-1:", "line 2: expected name:password"),
+        ("coordinator:hunter2", "line 2: coordinator has a password already"),
+    ],
+)
+def test_a_malformed_line_is_named_but_not_shown(tmp_path: Path, line: str, reason: str) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"coordinator:secret\n{line}\n")
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_users(path)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_users_without_the_coordinator_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("pi-1:secret\n")
+    with pytest.raises(ConfigError, match="coordinator:password"):
+        load_users(path)

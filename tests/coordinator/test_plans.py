@@ -44,13 +44,14 @@ def a_ready(version: int = 0, **capability: Any) -> m.Ready:
     return m.Ready(bytes(32), 20, 5, 12, version, msgspec.structs.replace(CAPABILITY, cost=COST, **capability))
 
 
-def ranks(planner: Planner, **capability: Any) -> int:
-    """Ranks to train; -1 where nothing fits."""
-    model = fleet_model.start(planner.layout, 0)
+def part(planner: Planner, **capability: Any) -> tuple[int, int, int]:
+    """Tokens, trained blocks and ranks, in the order in which a device prefers more of them; zeros if nothing fits."""
     try:
-        return int(planner.allocation(model, a_ready(**capability)).trained.sum())
+        allocation = planner.allocation(fleet_model.start(planner.layout, 0), a_ready(**capability))
     except BudgetError:
-        return -1
+        return 0, 0, 0
+    depth = planner.layout.blocks - allocation.lowest_block
+    return allocation.predicted.tokens, depth, int(allocation.trained.sum())
 
 
 def test_the_same_device_gets_the_same_plan(planner: Planner) -> None:
@@ -73,19 +74,19 @@ def test_a_plan_says_what_to_train_from_which_state(planner: Planner) -> None:
 @given(st.integers(10_000, 400_000), st.integers(0, 100_000))
 def test_a_lower_budget_never_gives_a_larger_part(planner: Planner, budget_bytes: int, less_bytes: int) -> None:
     lower = max(1, budget_bytes - less_bytes)
-    assert ranks(planner, budget_bytes=lower) <= ranks(planner, budget_bytes=budget_bytes)
+    assert part(planner, budget_bytes=lower) <= part(planner, budget_bytes=budget_bytes)
 
 
 @NEVER_MORE
 @given(st.integers(1, 1000), st.integers(0, 1000))
 def test_a_slower_link_never_gives_a_larger_part(planner: Planner, rate: int, less: int) -> None:
     slower = max(1, rate - less)
-    assert ranks(planner, link_bytes_per_s=slower) <= ranks(planner, link_bytes_per_s=rate)
+    assert part(planner, link_bytes_per_s=slower) <= part(planner, link_bytes_per_s=rate)
 
 
 def test_parts_do_differ(planner: Planner) -> None:
-    budgets = {ranks(planner, budget_bytes=budget_bytes) for budget_bytes in range(50_000, 400_000, 5_000)}
-    links = {ranks(planner, link_bytes_per_s=rate) for rate in range(1, 200, 10)}
+    budgets = {part(planner, budget_bytes=budget_bytes) for budget_bytes in range(50_000, 400_000, 5_000)}
+    links = {part(planner, link_bytes_per_s=rate) for rate in range(1, 200, 10)}
     assert min(len(budgets), len(links)) > 3
 
 
@@ -93,8 +94,8 @@ def test_a_budget_that_fits_nothing_names_the_smallest_that_does(planner: Planne
     with pytest.raises(BudgetError) as caught:
         planner.allocation(fleet_model.start(planner.layout, 0), a_ready(budget_bytes=1))
     smallest = caught.value.smallest_budget_bytes
-    assert ranks(planner, budget_bytes=smallest) >= 0
-    assert ranks(planner, budget_bytes=smallest - 1) == -1
+    assert part(planner, budget_bytes=smallest) > (0, 0, 0)
+    assert part(planner, budget_bytes=smallest - 1) == (0, 0, 0)
 
 
 def test_a_device_behind_is_told_the_way_to_the_present_version(tmp_path: Path) -> None:
