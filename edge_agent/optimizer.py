@@ -59,9 +59,14 @@ class AdamW:
         self._tables[HEAD] = _zeros(layout.classes, head)
 
     def step(self, rows: Rows, gradients: Rows) -> None:
-        """Updates `rows` in place; both are living rows `(living, width)` a module, and the whole head."""
+        """Updates `rows` in place; both are living rows `(living, width)` a module, and the whole head.
+
+        A table without a gradient rests: neither its moments nor decay move it.
+        """
         self._steps += 1
         for name, moments in self._tables.items():
+            if name not in gradients:
+                continue
             places = self._positions.get(name, slice(None))
             values = rows[name][places]
             self._advance(moments, values, gradients[name][places])

@@ -92,7 +92,7 @@ def train(engine: Engine, state: ModelState, work: Work, footing: Footing, watch
         gradients = engine.step(batch, rows, lowest_block=footing.lowest_block, micro_batch=footing.micro_batch)
         whole = _with_zeros(gradients.rows, rows, (*positions, HEAD))
         scorer.observe(pick(rows, positions), pick(whole, positions))
-        optimizer.step(rows, whole)
+        optimizer.step(rows, gradients.rows)
         losses.append(gradients.loss)
         times.append(time.perf_counter() - start_s)
         report(step, steps, gradients.loss)

@@ -1,0 +1,145 @@
+"""A round of training on the tiny pack, whose classes its texts tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_agent.examples import Tokens
+from edge_agent.trainer import Score, Trained, Work, evaluate, train, trainable
+from edge_agent.watch import Footing, Watch
+from edge_agent.wire.ranks import HEAD, Mask, Rows, compact
+from edge_agent.wire.state import ModelState
+from edge_agent.workspace import Workspace
+from tests.agents import TRAINING, make_terms, seed_state
+from tests.runs import make_state
+
+STEPS = 4
+
+
+class Footings:
+    """A watch that gives the footings it was told to, and then the last one again."""
+
+    def __init__(self, *footings: Footing) -> None:
+        self._footings = list(footings)
+
+    def after_step(self, footing: Footing) -> Footing:
+        return self._footings.pop(0) if self._footings else footing
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(make_terms(tmp_path_factory.mktemp("agent")))
+
+
+def work_of(space: Workspace, trained: Mask, steps: int = STEPS) -> Work:
+    tokens, _ = space.examples(space.max_tokens)
+    training = msgspec.structs.replace(TRAINING, local_steps=steps)
+    return Work(trained, tokens, space.tokeniser(space.max_tokens), training, 7, ("pi-1", 1))
+
+
+def trained_from(
+    space: Workspace, state: ModelState, work: Work, footing: Footing | None = None, then: Sequence[Footing] = ()
+) -> tuple[Trained, list[float]]:
+    """What training leaves, and the loss of every step."""
+    losses: list[float] = []
+    watch = cast(Watch, Footings(*then))
+    footing = footing or Footing(4, 0)
+    outcome = train(space.engine, state, work, footing, watch, lambda step, steps, loss: losses.append(loss))
+    return outcome, losses
+
+
+def distance(one: Rows, other: Rows) -> float:
+    return max(float(np.abs(one[name] - other[name]).max(initial=0)) for name in one)
+
+
+def test_the_same_round_gives_the_same_bits(space: Workspace) -> None:
+    state = make_state(1)
+    work = work_of(space, state.mask)
+    one, other = (trained_from(space, state, work)[0] for _ in range(2))
+    assert distance(one.rows, other.rows) == 0
+    assert (one.scores == other.scores).all() and one.loss == other.loss
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 8])
+def test_the_result_does_not_depend_on_the_micro_batch(space: Workspace, micro_batch: int) -> None:
+    state = make_state(1)
+    work = work_of(space, state.mask)
+    one, other = (trained_from(space, state, work, Footing(size, 0))[0] for size in (4, micro_batch))
+    assert distance(one.rows, other.rows) < 1e-5
+    assert one.loss == pytest.approx(other.loss, abs=1e-5)
+
+
+def test_ranks_that_are_not_trained_stay_as_they_are(space: Workspace) -> None:
+    state = make_state(1)
+    chosen = trainable(space.layout, state.mask, 1)
+    chosen[-1] = False
+    before = compact(space.layout, state.rows, state.mask)
+    outcome, _ = trained_from(space, state, work_of(space, chosen))
+    for index, module in enumerate(space.layout.modules):
+        same = (before[module.name] == outcome.rows[module.name]).all(axis=1)
+        assert (same == ~chosen[index][state.mask[index]]).all(), module.name
+    assert (outcome.scores[~chosen] == 0).all()
+    assert distance({HEAD: before[HEAD]}, {HEAD: outcome.rows[HEAD]}) > 0
+
+
+def test_the_state_that_it_starts_from_is_not_written(space: Workspace) -> None:
+    state, same = make_state(1), make_state(1)
+    trained_from(space, state, work_of(space, state.mask))
+    assert distance(state.rows, same.rows) == 0
+
+
+def test_the_loss_falls_and_the_texts_are_learned(space: Workspace) -> None:
+    state = seed_state()
+    work = work_of(space, state.mask, steps=60)
+    outcome, losses = trained_from(space, state, work)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
+    learned = replace(state, rows={name: outcome.rows[name] for name in state.rows})
+    before, after = (evaluate(space.engine, s, work.tokens, work.tokeniser, 4) for s in (state, learned))
+    assert before.total == after.total == len(work.tokens)
+    assert after.correct > before.correct
+
+
+def test_blocks_that_the_watch_takes_out_rest_from_then_on(space: Workspace) -> None:
+    """Neither momentum nor weight decay moves them."""
+    state = make_state(1)
+    once, _ = trained_from(space, state, work_of(space, state.mask, steps=1))
+    outcome, _ = trained_from(space, state, work_of(space, state.mask), then=[Footing(4, 2)])
+    rested = {m.name: outcome.rows[m.name] for m in space.layout.modules if m.block < 2}
+    went_on = {m.name: outcome.rows[m.name] for m in space.layout.modules if m.block == 2}
+    assert distance(rested, once.rows) == 0
+    assert distance(went_on, once.rows) > 0
+    assert (outcome.depth, outcome.footing) == (1, Footing(4, 2))
+
+
+def test_every_rule_of_importance_scores_what_was_trained(space: Workspace) -> None:
+    state = make_state(1)
+    for rule in ("magnitude", "sensitivity", "energy"):
+        work = work_of(space, state.mask)
+        work = replace(work, training=msgspec.structs.replace(work.training, importance=rule))
+        outcome, _ = trained_from(space, state, work)
+        assert (outcome.scores[state.mask] > 0).all() and (outcome.scores[~state.mask] == 0).all()
+
+
+def test_without_a_number_of_steps_a_round_is_one_epoch(space: Workspace) -> None:
+    work = work_of(space, seed_state().mask, steps=0)
+    assert work.steps == -(-len(work.tokens) // TRAINING.batch_size)
+
+
+def test_a_model_without_examples_to_judge_it_by_has_no_score(space: Workspace) -> None:
+    nothing = Tokens((), np.zeros(0, np.int32))
+    assert evaluate(space.engine, seed_state(), nothing, space.tokeniser(16), 1) == Score(0, 0)
+
+
+def test_trainable_ranks_lie_at_or_above_the_lowest_block(space: Workspace) -> None:
+    mask = space.layout.full_mask()
+    for lowest in range(space.layout.blocks + 1):
+        chosen = trainable(space.layout, mask, lowest)
+        assert {space.layout.modules[i].block for i in np.flatnonzero(chosen.any(axis=1))} == set(
+            range(lowest, space.layout.blocks)
+        )
