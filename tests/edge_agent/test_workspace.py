@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_agent.wire import state as states
+from edge_agent.wire.errors import PayloadError, StoreError
+from edge_agent.workspace import Workspace, check_digest
+from tests.agents import TRAINING, make_terms, make_welcome, seed_state
+from tests.runs import make_state
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return Workspace(make_terms(tmp_path))
+
+
+def write_snapshot(folder: Path, version: int) -> str:
+    path = folder / f"snapshot-{version}"
+    path.write_bytes(states.to_bytes(make_state(version)))
+    return str(path)
+
+
+def test_without_a_stored_model_the_seed_state_holds(space: Workspace) -> None:
+    assert states.digest(space.state()) == states.digest(seed_state())
+    assert all(not table.any() for table in space.residual().values())
+
+
+def test_what_is_kept_comes_back(space: Workspace) -> None:
+    state, lost = make_state(3), make_state(4).rows
+    kept = {name: np.where(make_mask(space, name), lost[name], 0).astype(np.float32) for name in lost}
+    space.store.keep_model(space.model(state, kept))
+    assert states.digest(space.state()) == states.digest(state)
+    residual = space.residual()
+    assert all((residual[name] == kept[name]).all() for name in kept)
+
+
+def make_mask(space: Workspace, name: str) -> np.ndarray:
+    """The living rows of a table at version 3, as a column; every row of the head."""
+    mask = make_state(3).mask
+    places = [i for i, module in enumerate(space.layout.modules) if module.name == name]
+    return mask[places[0]][:, None] if places else np.ones((1, 1), bool)
+
+
+def test_objects_bring_the_state_forward_and_never_back(space: Workspace, tmp_path: Path) -> None:
+    deltas = tuple(write_snapshot(tmp_path, version) for version in (2, 5, 3))
+    assert states.digest(space.state(deltas)) == states.digest(make_state(5))
+
+
+def test_an_object_that_is_gone_is_named(space: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"gone cannot be read \(No such file"):
+        space.state((str(tmp_path / "gone"),))
+
+
+def test_an_object_that_is_damaged_is_refused(space: Workspace, tmp_path: Path) -> None:
+    path = Path(write_snapshot(tmp_path, 2))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(PayloadError):
+        space.state((str(path),))
+
+
+def test_a_state_passes_only_at_its_version_and_with_its_digest() -> None:
+    state = make_state(2)
+    check_digest(state, 2, states.digest(state))
+    for version, expected in ((1, states.digest(state)), (2, states.digest(make_state(3)))):
+        with pytest.raises(PayloadError, match=r"is not the coordinator's .* delete the agent's state folder"):
+            check_digest(state, version, expected)
+
+
+@pytest.mark.parametrize(("fleet", "expected"), [(8, 8), (4096, 64)])
+def test_sequences_are_as_long_as_both_the_fleet_and_the_model_allow(tmp_path: Path, fleet: int, expected: int) -> None:
+    training = msgspec.structs.replace(TRAINING, max_tokens=fleet)
+    assert Workspace(make_terms(tmp_path, welcome=make_welcome(training=training))).max_tokens == expected
