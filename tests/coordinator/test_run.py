@@ -78,7 +78,7 @@ def test_a_malformed_users_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(StoreError, match=DATABASE):
+    with pytest.raises(StoreError, match="cannot be written"):
         run(make_config(tmp_path / "run"), nothing)
 
 
