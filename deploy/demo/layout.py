@@ -7,6 +7,7 @@ import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from deploy.datasets import Dataset, split_clients, write_jsonl
 from deploy.demo.settings import BOARDS, Board, Options
@@ -41,6 +42,13 @@ class Files:
     devices: tuple[Device, ...]
 
 
+class _Access(NamedTuple):
+    """How a process reaches the broker."""
+
+    port: int
+    password: str
+
+
 def write_files(options: Options, dataset: Dataset, pack: Path) -> Files:
     """Splits `dataset` over the devices and writes all that the processes read.
 
@@ -53,7 +61,7 @@ def write_files(options: Options, dataset: Dataset, pack: Path) -> Files:
     _write_private(out / "users", "".join(f"{name}:{password}\n" for name, password in users.items()))
     port = _free_port()
     devices = tuple(
-        _write_device(options, out, name, board, split[name], users[name], port)
+        _write_device(options, out / "agents" / name, board, split[name], _Access(port, users[name]))
         for name, board in _boards(split).items()
     )
     write_jsonl(out / "test.jsonl", dataset.test[: options.profile.test_limit or None])
@@ -65,6 +73,8 @@ def write_files(options: Options, dataset: Dataset, pack: Path) -> Files:
 
 def _fresh(out: Path) -> Path:
     """An empty folder `out`; an earlier demo in it is moved aside, anything else is left alone."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: choose a folder with --out")
     if out.exists() and any(out.iterdir()):
         if not (out / "coordinator.toml").exists():
             raise ConfigError(f"{out} holds something else than a demo: choose another folder with --out")
@@ -88,41 +98,40 @@ def _boards(split: dict[str, list[Example]]) -> dict[str, Board]:
     return {name: BOARDS[place * len(BOARDS) // len(ordered)] for place, name in enumerate(ordered)}
 
 
-def _write_device(
-    options: Options, out: Path, name: str, board: Board, examples: list[Example], password: str, port: int
-) -> Device:
-    folder = out / "agents" / name
+def _write_device(options: Options, folder: Path, board: Board, examples: list[Example], access: _Access) -> Device:
     folder.mkdir(parents=True)
     write_jsonl(folder / "train.jsonl", examples)
-    _write_private(folder / "password", password)
+    _write_private(folder / "password", access.password)
     lines = [
-        f"device = {json.dumps(name)}",
-        f"fleet = {json.dumps(FLEET)}",
+        f"device = {_quoted(folder.name)}",
+        f"fleet = {_quoted(FLEET)}",
         'data = "train.jsonl"',
         'state_dir = "state"',
         "threads = 1",
         f"holdout_share = {options.profile.holdout_share}",
     ]
     if options.capabilities is not None:
-        lines.append(f"capability = {json.dumps(str(options.capabilities.resolve()))}")
+        lines.append(f"capability = {_quoted(str(options.capabilities.resolve()))}")
     lines += [
         "",
         "[memory]",
         f"budget_bytes = {board.budget_bytes}",
         "",
-        *_broker_lines(port, "password"),
+        *_broker_lines(access.port, "password"),
     ]
     (folder / "agent.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Device(name, board, folder / "agent.toml", folder / "train.jsonl", folder / "state", folder / "agent.log")
+    return Device(
+        folder.name, board, folder / "agent.toml", folder / "train.jsonl", folder / "state", folder / "agent.log"
+    )
 
 
 def _coordinator_toml(options: Options, dataset: Dataset, pack: Path, port: int, devices: int) -> str:
     profile = options.profile
     rounds = options.rounds or profile.rounds
     lines = [
-        f"fleet = {json.dumps(FLEET)}",
-        f"pack = {json.dumps(str(pack.resolve()))}",
-        f"classes = {json.dumps(list(dataset.classes), ensure_ascii=False)}",
+        f"fleet = {_quoted(FLEET)}",
+        f"pack = {_quoted(str(pack.resolve()))}",
+        f"classes = [{', '.join(map(_quoted, dataset.classes))}]",
         'run_dir = "."',
         'users_file = "users"',
         f"seed = {options.seed}",
@@ -147,7 +156,12 @@ def _coordinator_toml(options: Options, dataset: Dataset, pack: Path, port: int,
 
 
 def _broker_lines(port: int, password_file: str) -> list[str]:
-    return ["[broker]", 'host = "127.0.0.1"', f"port = {port}", f"password_file = {json.dumps(password_file)}"]
+    return ["[broker]", 'host = "127.0.0.1"', f"port = {port}", f"password_file = {_quoted(password_file)}"]
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: as in JSON, but without surrogate pairs and with DEL escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _write_private(path: Path, text: str) -> None:

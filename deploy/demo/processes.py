@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +17,7 @@ from types import TracebackType
 import msgspec
 
 from coordinator import events
-from deploy.demo.layout import Device, Files
+from deploy.demo.layout import Files
 from edge_agent.wire.errors import RankfleetError
 
 _EVENT = msgspec.json.Decoder(events.AnyEvent)
@@ -24,7 +27,10 @@ _LOG_TAIL_LINES = 8
 
 
 class Fleet:
-    """All processes of a demo, started on entry and ended on exit, whatever happens in between."""
+    """All processes of a demo, started on entry and ended on exit, whatever happens in between.
+
+    Each has a process group of its own, so its children end with it, and Ctrl-C reaches the demo alone.
+    """
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -33,22 +39,38 @@ class Fleet:
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Fleet:
-        log = self._files.out / "coordinator.log"
-        self._coordinator = _start(["coordinator", "run", str(self._files.coordinator), "--json"], log)
-        threading.Thread(target=self._read, args=(self._coordinator,), daemon=True).start()
-        for device in self._files.devices:
-            self._agents[device.name] = _start(["agent", "run", str(device.config)], device.log, quiet=True)
+        try:
+            self._start_all()
+        except BaseException:
+            self._end_all()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end_all()
+
+    def _start_all(self) -> None:
+        log = self._files.out / "coordinator.log"
+        self._coordinator = _start(["coordinator", "run", str(self._files.coordinator), "--json"], log)
+        threading.Thread(target=self._read, args=(self._coordinator,), daemon=True).start()
+        for device in self._files.devices:
+            self._agents[device.name] = _start(["agent", "run", str(device.config)], device.log, quiet=True)
+
+    def _end_all(self) -> None:
+        """In order while there is time, by force after that, or at once on another Ctrl-C."""
         processes = [*self._agents.values(), *filter(None, [self._coordinator])]
-        for process in processes:
-            process.terminate()
-        deadline_s = time.monotonic() + STOP_S
-        for process in processes:
-            _end(process, deadline_s)
+        try:
+            for process in processes:
+                process.terminate()
+            deadline_s = time.monotonic() + STOP_S
+            for process in processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline_s - time.monotonic()))
+        finally:
+            for process in processes:
+                _kill_group(process)
 
     def events(self) -> Iterator[events.Watched]:
         """What the coordinator tells, until it ends.
@@ -81,19 +103,9 @@ class Fleet:
 
     def _check_ends(self) -> None:
         assert self._coordinator is not None
-        code = self._coordinator.wait(STOP_S)
-        if code:
-            raise _failed("the coordinator", code, self._files.out / "coordinator.log")
+        _check_end("the coordinator", self._coordinator, self._files.out / "coordinator.log")
         for device in self._files.devices:
-            self._check_end(device)
-
-    def _check_end(self, device: Device) -> None:
-        try:
-            code = self._agents[device.name].wait(STOP_S)
-        except subprocess.TimeoutExpired as error:
-            raise RankfleetError(f"agent {device.name} did not end; see {device.log}") from error
-        if code:
-            raise _failed(f"agent {device.name}", code, device.log)
+            _check_end(f"agent {device.name}", self._agents[device.name], device.log)
 
 
 def _start(arguments: list[str], log: Path, *, quiet: bool = False) -> subprocess.Popen[bytes]:
@@ -102,16 +114,24 @@ def _start(arguments: list[str], log: Path, *, quiet: bool = False) -> subproces
             [sys.executable, "-m", "deploy.cli.main", *arguments],
             stdout=file if quiet else subprocess.PIPE,
             stderr=file,
-            start_new_session=True,  # Ctrl-C reaches the demo alone, which then ends its processes in order
+            start_new_session=True,
         )
 
 
-def _end(process: subprocess.Popen[bytes], deadline_s: float) -> None:
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends what is left of a process and of its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _check_end(who: str, process: subprocess.Popen[bytes], log: Path) -> None:
     try:
-        process.wait(max(0.0, deadline_s - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        code = process.wait(STOP_S)
+    except subprocess.TimeoutExpired as error:
+        raise RankfleetError(f"{who} did not end within {STOP_S:.0f} s of the run; see {log}") from error
+    if code:
+        raise _failed(who, code, log)
 
 
 def _failed(who: str, code: int, log: Path) -> RankfleetError:
