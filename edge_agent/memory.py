@@ -52,22 +52,27 @@ def total_bytes() -> int:
     return psutil.virtual_memory().total
 
 
-def proportional_bytes(process: psutil.Process) -> tuple[int, int] | None:
+@dataclass(frozen=True)
+class Proportional:
+    """A process tree's share of pages that it has in common with others (PSS), and what is its own alone (USS)."""
+
+    pss_bytes: int
+    uss_bytes: int
+
+
+def proportional(process: psutil.Process) -> Proportional | None:
     """PSS and USS of the tree, or None where this user may not read them or the system has none."""
-    pss = uss = 0
     try:
-        for one in (process, *process.children(recursive=True)):
-            full = one.memory_full_info()
-            pss, uss = pss + full.pss, uss + full.uss
+        infos = [one.memory_full_info() for one in (process, *process.children(recursive=True))]
+        return Proportional(sum(info.pss for info in infos), sum(info.uss for info in infos))
     except (psutil.AccessDenied, psutil.NoSuchProcess, AttributeError):
         return None
-    return pss, uss
 
 
-def high_water_bytes(pid: int | None = None) -> int | None:
-    """The kernel's high-water mark of a process's RSS; None where `/proc` does not tell."""
+def high_water_bytes() -> int | None:
+    """The kernel's high-water mark of this process's RSS; None where `/proc` does not tell."""
     try:
-        with open(f"/proc/{pid or 'self'}/status", encoding="ascii") as status:  # noqa: PTH123 (procfs, in a hot path)
+        with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
             line = next((line for line in status if line.startswith("VmHWM:")), None)
     except OSError:
         return None

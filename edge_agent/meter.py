@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+import psutil
+
 from edge_agent import memory
 from edge_agent.wire import messages as m
 from edge_agent.wire.link import Traffic
@@ -47,9 +49,14 @@ class TrafficMeter:
 
 
 class PhaseMeter:
-    """Wall and CPU time and memory of the phases of this process; those of one name add up."""
+    """Wall and CPU time of this process's phases, and the memory of the process tree below `root`.
 
-    def __init__(self) -> None:
+    Phases of one name add up; their memory is that of the last. `root` is this process unless another is named, as the
+    supervisor by its trainer.
+    """
+
+    def __init__(self, root: psutil.Process | None = None) -> None:
+        self._root = root or psutil.Process()
         self._phases: dict[str, m.Phase] = {}
         self._name = ""
         self._wall_s = self._cpu_s = 0.0
@@ -67,12 +74,15 @@ class PhaseMeter:
         return phases
 
     def _book(self, wall_s: float, cpu_s: float) -> None:
-        sample = memory.own()
-        before = self._phases.get(self._name, m.Phase(self._name, 0.0, 0.0, 0, 0))
+        before = self._phases.get(self._name)
+        sample, proportional = memory.tree(self._root), memory.proportional(self._root)
         self._phases[self._name] = m.Phase(
-            self._name,
-            before.wall_s + wall_s,
-            before.cpu_s + cpu_s,
-            memory.high_water_bytes() or sample.rss_bytes,
-            max(before.anonymous_bytes or 0, sample.anonymous_bytes),
+            name=self._name,
+            wall_s=wall_s + (before.wall_s if before else 0.0),
+            cpu_s=cpu_s + (before.cpu_s if before else 0.0),
+            rss_bytes=sample.rss_bytes,
+            anonymous_bytes=sample.anonymous_bytes,
+            pss_bytes=None if proportional is None else proportional.pss_bytes,
+            uss_bytes=None if proportional is None else proportional.uss_bytes,
+            high_water_bytes=memory.high_water_bytes(),
         )

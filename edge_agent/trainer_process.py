@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 
 from edge_agent import jobs, memory, update
 from edge_agent.examples import Tokens
@@ -65,7 +66,7 @@ def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
 
 def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     """One round: catch up, evaluate, train, score, and leave the update in the store."""
-    phases = PhaseMeter()
+    phases = PhaseMeter(psutil.Process().parent())
     phases.enter("load")
     space = Workspace(job.terms)
     state = space.state(job.deltas)

@@ -255,8 +255,14 @@ class Phase(Record, frozen=True):
     name: Name
     wall_s: float
     cpu_s: float
-    peak_rss_bytes: Count | None
-    anonymous_bytes: Count | None
+    """CPU time of the process that the phase ran in."""
+    rss_bytes: Count
+    anonymous_bytes: Count
+    pss_bytes: Union[Count, None]
+    uss_bytes: Union[Count, None]
+    """The whole process tree at the end of the phase."""
+    high_water_bytes: Union[Count, None]
+    """The kernel's mark of the process that the phase ran in, since its start."""
 
 
 class RoundReport(Record, frozen=True):

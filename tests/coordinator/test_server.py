@@ -344,7 +344,7 @@ def an_open_round(start: Start, devices: Devices, **options: Any) -> tuple[Gatew
     ("report", "reason"),
     [
         ({"loss": float("nan")}, "diverge"),
-        ({"phases": (m.Phase("train", float("inf"), 1.0, None, None),)}, "diverge"),
+        ({"phases": (m.Phase("train", float("inf"), 1.0, 1, 1, None, None, None),)}, "diverge"),
         ({"holdout_correct": 6, "holdout_total": 5}, "6 of 5"),
     ],
 )

@@ -74,9 +74,16 @@ def test_the_system_has_more_than_is_available() -> None:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no procfs: the kernel does not tell")  # noqa: PTH110
 def test_the_high_water_mark_is_never_below_what_is_used_now() -> None:
-    mark, same = memory.high_water_bytes(), memory.high_water_bytes(os.getpid())
+    mark = memory.high_water_bytes()
     assert mark is not None and mark >= 0.9 * memory.own().rss_bytes
-    assert same is not None and same >= mark
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="only Linux tells PSS and USS")
+def test_what_is_its_own_is_less_than_its_share_is_less_than_all() -> None:
+    me = psutil.Process()
+    proportional = memory.proportional(me)
+    assert proportional is not None
+    assert 0 < proportional.uss_bytes <= proportional.pss_bytes <= 1.1 * memory.tree(me).rss_bytes
 
 
 def test_a_process_that_is_gone_has_no_high_water_mark() -> None:

@@ -30,7 +30,16 @@ TRAINING = m.Training(
     importance="magnitude",
     quantisation="int8",
 )
-PHASE = m.Phase(name="train", wall_s=12.5, cpu_s=20.25, peak_rss_bytes=120_000_000, anonymous_bytes=None)
+PHASE = m.Phase(
+    name="train",
+    wall_s=12.5,
+    cpu_s=20.25,
+    rss_bytes=110_000_000,
+    anonymous_bytes=60_000_000,
+    pss_bytes=90_000_000,
+    uss_bytes=None,
+    high_water_bytes=120_000_000,
+)
 REPORT = m.RoundReport(
     examples=300,
     steps=38,
