@@ -258,10 +258,10 @@ class Phase(Record, frozen=True):
     """CPU time of the process that the phase ran in."""
     rss_bytes: Count
     anonymous_bytes: Count
-    pss_bytes: Union[Count, None]
-    uss_bytes: Union[Count, None]
+    pss_bytes: Count | None
+    uss_bytes: Count | None
     """The whole process tree at the end of the phase."""
-    high_water_bytes: Union[Count, None]
+    high_water_bytes: Count | None
     """The kernel's mark of the process that the phase ran in, since its start."""
 
 
