@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.fetch.catalogue import Entry, File, Joined, Wheel, find
-from edge_agent.wire.pack import file_sha256
 from edge_agent.wire.errors import FetchError
+from edge_agent.wire.pack import file_sha256
 
 Report = Callable[[str], None]
 

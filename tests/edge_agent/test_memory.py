@@ -84,9 +84,3 @@ def test_what_is_its_own_is_less_than_its_share_is_less_than_all() -> None:
     proportional = memory.proportional(me)
     assert proportional is not None
     assert 0 < proportional.uss_bytes <= proportional.pss_bytes <= 1.1 * memory.tree(me).rss_bytes
-
-
-def test_a_process_that_is_gone_has_no_high_water_mark() -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    assert memory.high_water_bytes(child.pid) is None
