@@ -18,6 +18,7 @@ WeightsType = Literal["int8", "fp16", "fp32"]
 Array = npt.NDArray[np.generic]
 
 _INT8_MOST = 127
+_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 
 class Stored(NamedTuple):
@@ -66,7 +67,8 @@ def _stored(section: str, tensors: Mapping[str, Tensor], weights: WeightsType) -
 def quantise(values: npt.NDArray[np.float32], axis: int) -> Stored:
     """Symmetric int8: `values` is about `int8 * scale`, the scale taken over `axis`; off by half a scale at most."""
     scale = np.abs(values).max(axis=axis, keepdims=axis == 1) / np.float32(_INT8_MOST)
-    scale = np.where(scale > 0, scale, np.float32(1))
+    # Below the normal numbers a division by 127 rounds too coarsely: such rows become zero, which is within half a step.
+    scale = np.where(scale >= _SMALLEST_NORMAL, scale, np.float32(1))
     return Stored(np.rint(values / scale).astype(np.int8), scale)
 
 
