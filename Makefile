@@ -20,10 +20,10 @@ demo: $(VENV)/ready
 	$(BIN)/rankfleet demo --data $(DATA) --out $(OUT) $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
-import shutil
+import getpass
+import hashlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from deploy.packs import build
 from deploy.packs.build import build_pack
+from edge_agent.wire import pack
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = tuple(f"word{index}" for index in range(60))
@@ -43,11 +46,23 @@ def tiny_model(model_dir: Path, *, vocabulary: Iterable[str] = WORDS, sentence: 
 
 @functools.cache
 def tiny_pack(weights: str = "int8") -> Path:
-    """The pack of `tiny_model`, built once a process and deleted at its end: to be read, not written."""
-    folder = Path(tempfile.mkdtemp(prefix="rankfleet-tiny-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    build_pack(tiny_model(folder / "model"), folder / "pack", weights=weights)
-    return folder / "pack"
+    """The pack of `tiny_model`: to be read, not written.
+
+    It takes half a minute to build, so all test processes of this user share it, until the code that builds it changes.
+    """
+    folder = Path(tempfile.gettempdir()) / f"rankfleet-tiny-{getpass.getuser()}-{_builder_sha256()[:16]}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "model").exists():
+            tiny_model(folder / "new").rename(folder / "model")
+        build_pack(folder / "model", folder / weights, weights=weights)
+    return folder / weights
+
+
+def _builder_sha256() -> str:
+    sources = [Path(__file__), Path(pack.__file__), *sorted(Path(build.__file__).parent.rglob("*.py"))]
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def tiny_source(pack_dir: Path) -> Path:
