@@ -134,6 +134,7 @@ class Runner:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=trainer_environment(job.terms.threads),
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then ends it
             )
         except OSError as error:
             failure = Failure(f"the trainer process cannot be started: {error}; free memory on this device")

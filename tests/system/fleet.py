@@ -36,7 +36,7 @@ NAME = "depot"
 CLASSES = ("belt", "engine", "pump")
 DEVICES = ("pi-1", "pi-2", "pi-3")
 USERS = dict.fromkeys(("coordinator", *DEVICES), PASSWORD)
-ROWS, TEXT_WORDS, ROUNDS, SLOTS = 40, 6, 3, 3
+ROWS, ROUNDS, SLOTS = 40, 3, 3
 BUDGET_BYTES = 256 * 2**20
 TIMEOUT_S = 120.0
 STOP_S = 15.0
@@ -57,6 +57,9 @@ class Settings:
     port: int | None = None
     """That of an external broker; None: the coordinator brings its own."""
     capabilities: Path | None = None
+    pack: Path | None = None
+    """None: `tiny_pack`."""
+    text_words: int = 6
     round: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     broker: Mapping[str, Any] = field(default_factory=dict)
@@ -65,11 +68,11 @@ class Settings:
 class Process:
     """One process of the fleet: its exit status, what it says, and how it is ended."""
 
-    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+    def __init__(self, command: list[str], name: str, log: Path) -> None:
         self.name = name
-        self._stderr, self._lines = folder / f"{name}.log", list[str]()
-        with self._stderr.open("ab") as log:
-            self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+        self._stderr, self._lines = log, list[str]()
+        with log.open("xb") as file:
+            self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, start_new_session=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -88,7 +91,7 @@ class Process:
 
     @property
     def stderr(self) -> str:
-        """What it, and earlier processes of the same name, said on standard error."""
+        """What it and its children said on standard error."""
         return self._stderr.read_text(errors="replace")
 
     @property
@@ -137,13 +140,13 @@ class Process:
 class Fleet:
     """Files and processes of one fleet in `folder`; see `run_folder` for those who only want a finished run."""
 
-    def __init__(self, folder: Path, settings: Settings | None = None, pack: Path | None = None) -> None:
+    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
         self.folder = folder
         self.settings = settings or Settings()
         self.port = self.settings.port or free_port()
         self.run_dir = folder / "run"
         self.config = folder / "coordinator.toml"
-        self.pack = pack or tiny_pack()
+        self.pack = self.settings.pack or tiny_pack()
         self._started: list[Process] = []
         self.write()
 
@@ -155,7 +158,7 @@ class Fleet:
         self.config.write_text(toml(self.coordinator_settings()))
         for number, name in enumerate(self.settings.devices):
             self.agent_folder(name).mkdir(exist_ok=True)
-            write_rows(self.data(name), toy_rows(number))
+            write_rows(self.data(name), toy_rows(number, words=self.settings.text_words))
             self.agent_config(name).write_text(toml(self.agent_settings(name)))
 
     def agent_folder(self, name: str) -> Path:
@@ -186,7 +189,7 @@ class Fleet:
 
     def start_python(self, name: str, code: str) -> Process:
         """A process that runs `code` in place of the command."""
-        return self._keep(Process([sys.executable, "-c", code], self.folder, name))
+        return self._launch(name, "-c", code)
 
     def run(self) -> list[events.Watched]:
         """Starts everything and waits until all of it ended well; what the coordinator told."""
@@ -238,11 +241,12 @@ class Fleet:
         return path
 
     def _start(self, name: str, *arguments: str) -> Process:
-        return self._keep(Process([sys.executable, "-m", "deploy.cli.main", *arguments], self.folder, name))
+        return self._launch(name, "-m", "deploy.cli.main", *arguments)
 
-    def _keep(self, process: Process) -> Process:
-        self._started.append(process)
-        return process
+    def _launch(self, name: str, *arguments: str) -> Process:
+        log = self.folder / f"{name}.{len(self._started)}.log"
+        self._started.append(Process([sys.executable, *arguments], name, log))
+        return self._started[-1]
 
     def coordinator_settings(self) -> dict[str, Any]:
         """What `write` puts into the coordinator's configuration."""
@@ -280,9 +284,9 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, settings: Settings | None = None, pack: Path | None = None) -> Iterator[Fleet]:
+def fleet(folder: Path, settings: Settings | None = None) -> Iterator[Fleet]:
     """A fleet, and the end of all its processes."""
-    one = Fleet(folder, settings, pack)
+    one = Fleet(folder, settings)
     try:
         yield one
     finally:
@@ -345,15 +349,15 @@ def assert_stops(process: Process, stop: Callable[[Process], None]) -> None:
     assert not alive
 
 
-def toy_rows(seed: int, rows: int = ROWS) -> list[dict[str, str]]:
+def toy_rows(seed: int, rows: int = ROWS, words: int = 6) -> list[dict[str, str]]:
     """Texts whose words tell their class: each class has a third of the vocabulary to itself."""
     generator = random.Random(seed)
     share = len(WORDS) // len(CLASSES)
     texts = []
     for row in range(rows):
         label = row % len(CLASSES)
-        words = generator.choices(WORDS[label * share : (label + 1) * share], k=TEXT_WORDS)
-        texts.append({"text": " ".join(words), "label": CLASSES[label]})
+        chosen = generator.choices(WORDS[label * share : (label + 1) * share], k=words)
+        texts.append({"text": " ".join(chosen), "label": CLASSES[label]})
     return texts
 
 

@@ -14,9 +14,14 @@ from pathlib import Path
 import pytest
 
 from coordinator import events
-from tests.brokers import free_port
+from edge_agent.wire import frame, topics
+from edge_agent.wire import messages as m
+from edge_agent.wire.link import Connected
+from edge_agent.wire.mqtt import MqttLink, MqttSettings
+from tests.brokers import PASSWORD, free_port, wait_for
 from tests.system.fleet import (
     DEVICES,
+    NAME,
     Fleet,
     Process,
     Settings,
@@ -134,7 +139,7 @@ def test_a_bad_setting_of_an_agent_is_named(tmp_path: Path, line: str, words: tu
         ("training", "importance", "beauty", ("training.importance", "beauty")),
         ("broker", "port", 0, ("broker.port",)),
         ("ranks", "target", 99, ("ranks.target",)),
-        ("ranks", "warmup_rounds", 9, ("warm-up (9)",)),
+        ("ranks", "warmup_rounds", 9, ("ranks.warmup_rounds (9)",)),
     ],
 )
 def test_a_bad_setting_of_the_coordinator_is_named(
@@ -256,6 +261,24 @@ def test_an_agent_of_another_protocol_version_is_told_so_on_both_sides(waiting: 
     refused = wait_event(waiting.coordinator, events.Refused, lambda event: "protocol" in event.reason)
     assert refused.device == "pi-2"
     assert "protocol 1, the other side 99" in refused.reason
+
+
+def test_garbage_from_a_device_changes_nothing(waiting: Fleet) -> None:
+    """A truncated frame, bytes that are none, a message of the other direction, one sent twice."""
+    hello = frame.encode(m.Hello("0", None, 0), 1, 1)
+    leave = frame.encode(m.Leave("go away"), 1, 2)
+    settings = MqttSettings("127.0.0.1", waiting.port, "stranger", "pi-3", PASSWORD, "3.1.1")
+    link = MqttLink(settings, ())
+    wait_for(link, Connected)
+    for payload in (b"", b"RF", hello[:-1], SECRET.encode(), bytes(100_000), leave, hello, hello):
+        assert link.publish(topics.up(NAME, "pi-3"), payload)
+    link.close()
+    waiting.write()
+    agent = waiting.start_agent("pi-3")
+    joined = wait_event(waiting.coordinator, events.Joined, lambda event: event.device == "pi-3")
+    assert joined.examples > 0
+    assert_stops(agent, Process.terminate)
+    assert "Traceback" not in waiting.coordinator.stderr
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path: Path) -> None:

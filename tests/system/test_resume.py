@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ from coordinator import events
 from tests.system.fleet import (
     DEVICES,
     ROUNDS,
+    STOP_S,
     Fleet,
     Process,
     Settings,
@@ -42,7 +44,7 @@ def test_a_killed_coordinator_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_killed_agent_joins_again_in_the_same_round(tmp_path: Path) -> None:
     with fleet(tmp_path, LONG_ROUNDS) as one:
         coordinator, agents = one.start_coordinator(), one.start_agents()
-        wait_event(coordinator, events.Training, lambda event: event.device == "pi-2")
+        agents["pi-2"].says("-> training")
         agents["pi-2"].kill()
         agents["pi-2"] = one.start_agent("pi-2")
         assert_ends_well(coordinator, agents)
@@ -53,7 +55,6 @@ def test_a_killed_trainer_costs_an_attempt_not_the_agent(tmp_path: Path) -> None
     """As when the kernel ends it for want of memory."""
     with fleet(tmp_path, LONG_ROUNDS) as one:
         coordinator, agents = one.start_coordinator(), one.start_agents()
-        wait_event(coordinator, events.Training, lambda event: event.device == "pi-2")
         trainer(agents["pi-2"]).kill()
         refused = wait_event(coordinator, events.Refused)
         assert refused.device == "pi-2"
@@ -68,12 +69,14 @@ def test_agents_may_be_there_first_and_be_interrupted_at_every_stage(tmp_path: P
         agents = one.start_agents()
         for agent in agents.values():
             agent.says(f"no broker at 127.0.0.1:{one.port}")
-        for number, stage in enumerate(("no broker at", "joining -> fetching", "fetching -> measuring", "-> training")):
-            if number == 1:
-                coordinator = one.start_coordinator()
-            agents["pi-1"].says(stage)
-            assert_stops(agents["pi-1"], Process.press_ctrl_c if number % 2 else Process.terminate)
-            agents["pi-1"] = one.start_agent("pi-1")
+        stop_and_start(one, agents, Process.terminate)
+        coordinator = one.start_coordinator()
+        agents["pi-1"].says("joining -> fetching")
+        stop_and_start(one, agents, Process.press_ctrl_c)
+        agents["pi-1"].says("fetching -> measuring")
+        stop_and_start(one, agents, Process.terminate)
+        agents["pi-1"].says("-> training")
+        stop_and_start(one, agents, Process.press_ctrl_c)
         assert_ends_well(coordinator, agents)
         assert_complete(one)
 
@@ -102,6 +105,11 @@ def test_a_finished_run_started_again_ends_at_once(tmp_path: Path) -> None:
         assert of_kind(told(again), events.Done)[0].missing == ()
 
 
+def stop_and_start(one: Fleet, agents: dict[str, Process], stop: Callable[[Process], None]) -> None:
+    assert_stops(agents["pi-1"], stop)
+    agents["pi-1"] = one.start_agent("pi-1")
+
+
 def assert_complete(one: Fleet) -> None:
     """Every round once, with everyone in it."""
     assert [(record.round, record.contributors) for record in one.records()] == [
@@ -110,5 +118,13 @@ def assert_complete(one: Fleet) -> None:
 
 
 def trainer(agent: Process) -> psutil.Process:
-    wait_until(lambda: bool(agent.children()), 10.0, lambda: f"{agent.name} has no trainer process")
-    return agent.children()[0]
+    """The process in which an agent trains its first round."""
+    agent.says("-> training")
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found.extend(agent.children())
+        return bool(found)
+
+    wait_until(look, STOP_S, lambda: f"{agent.name} has no trainer process")
+    return found[0]
