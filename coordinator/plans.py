@@ -30,7 +30,7 @@ class Planner:
         ConfigError: the schedule's phases do not fit into the rounds.
     """
 
-    def __init__(self, config: CoordinatorConfig, objects: Objects) -> None:
+    def __init__(self, config: CoordinatorConfig, objects: Objects, run_id: bytes) -> None:
         self._config = config
         self._objects = objects
         self._manifest: Manifest = load_manifest(Path(config.pack))
@@ -44,6 +44,7 @@ class Planner:
         )
         self.welcome = m.Welcome(
             fleet=config.fleet,
+            run=run_id,
             seed=config.seed,
             slots=config.ranks.initial,
             classes=config.classes,

@@ -34,7 +34,7 @@ def run(config: CoordinatorConfig, watch: Watch) -> tuple[str, ...]:
         store = Store(config.run_dir / DATABASE)
         stack.callback(store.close)
         objects = Objects(config.pack, store)
-        planner = Planner(config, objects)
+        planner = Planner(config, objects, store.run_id())
         _check_run(store, planner, config)
         if config.users_file is not None:
             _start_broker(config, stack)

@@ -8,6 +8,7 @@ are written together. An update is acknowledged only after it was written here. 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from typing import NamedTuple
 
 from edge_agent.wire.database import Database
@@ -30,6 +31,9 @@ CREATE TABLE contribution (
 );
 CREATE TABLE round (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
 """
+
+
+RUN_ID_BYTES = 16
 
 
 class Checkpoint(NamedTuple):
@@ -66,6 +70,14 @@ class Store(Database):
 
     schema = _SCHEMA
     schema_version = 1
+
+    def run_id(self) -> bytes:
+        """16 random bytes that tell this run folder from any other, drawn when first asked for."""
+        known = self.get("run")
+        if known is None:
+            known = secrets.token_bytes(RUN_ID_BYTES)
+            self.put(run=known)
+        return known
 
     def devices(self) -> list[DeviceRow]:
         """The roster, by name."""

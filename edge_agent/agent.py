@@ -106,6 +106,8 @@ class Agent:
     def _on_payload(self, payload: bytes) -> None:
         try:
             envelope = self._decoder.decode(payload)
+            if self._is_new_run(envelope.message):
+                self._seen = replay.Seen()
             self._seen, new = replay.admit(self._seen, envelope.boot, envelope.sequence)
             if new:
                 self._on_message(envelope.message)
@@ -113,6 +115,11 @@ class Agent:
             raise
         except WireError as error:
             LOGGER.warning("refused a message of the coordinator: %s", error)
+
+    def _is_new_run(self, message: m.FromCoordinator) -> bool:
+        """Whether the coordinator has a run folder of another run: its boot counter began anew with it."""
+        known = self._state.welcome
+        return isinstance(message, m.Welcome) and known is not None and message.run != known.run
 
     def _on_message(self, message: m.FromCoordinator) -> None:
         if isinstance(message, m.Want):

@@ -193,7 +193,7 @@ def _feed(process: subprocess.Popen[bytes], job: AnyJob, lines: queue.SimpleQueu
         raise AssertionError("started with pipes")
     try:
         process.stdin.write(msgspec.json.encode(job) + b"\n")
-        process.stdin.close()
+        process.stdin.flush()  # and left open: its end tells the trainer that the supervisor is gone
     except BrokenPipeError:
         pass  # it died at once: the end of its output says so
     with process.stdout:

@@ -115,7 +115,7 @@ def _welcome(state: State, event: m.Welcome) -> Step:
 
 def _start_of(welcome: m.Welcome) -> tuple[object, ...]:
     """The terms that fix what a model state means; the settings of training may change between rounds."""
-    return welcome.fleet, welcome.seed, welcome.slots, welcome.classes, welcome.pack
+    return welcome.fleet, welcome.run, welcome.seed, welcome.slots, welcome.classes, welcome.pack
 
 
 def _repeat(state: State) -> tuple[events.Action, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ def main() -> int:
     """Runs the job on standard input; exit status 0 if its result or failure was told."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=jobs.AnyJob)
+    threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
     try:
         _say(_RUN[type(job)](job))
     except RankfleetError as error:
@@ -46,6 +49,13 @@ def main() -> int:
     except MemoryError:
         _say(jobs.Failure("the system refused memory to the trainer process: lower memory.budget_bytes"))
     return 0
+
+
+def _end_with_the_supervisor() -> None:
+    """An orphan must neither use up memory nor write to the store beside its successor."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:

@@ -52,7 +52,7 @@ def write_data(path: Path, examples: int = EXAMPLES) -> Path:
 def make_welcome(pack_dir: Path | None = None, **changes: object) -> m.Welcome:
     manifest = ((pack_dir or tiny_pack()) / MANIFEST).read_bytes()
     ref = m.ObjectRef("manifest", hashlib.sha256(manifest).digest(), len(manifest))
-    return msgspec.structs.replace(m.Welcome(FLEET, 7, SLOTS, CLASSES, ref, TRAINING), **changes)
+    return msgspec.structs.replace(m.Welcome(FLEET, bytes(16), 7, SLOTS, CLASSES, ref, TRAINING), **changes)
 
 
 def make_terms(folder: Path, **changes: object) -> jobs.Terms:

@@ -104,7 +104,7 @@ def make_agent(state_dir: Path, state: ModelState | None, *, with_pack: bool = T
     sha256 = hashlib.sha256((tiny_pack() / MANIFEST).read_bytes()).digest()
     config = make_config(state_dir)
     pack = m.ObjectRef("manifest", sha256, (tiny_pack() / MANIFEST).stat().st_size)
-    welcome = m.Welcome(FLEET, config.seed, SLOTS, CLASSES, pack, config.message_training())
+    welcome = m.Welcome(FLEET, bytes(16), config.seed, SLOTS, CLASSES, pack, config.message_training())
     store = AgentStore(state_dir / AGENT_DB)
     store.next_boot()
     store.keep(welcome=welcome)

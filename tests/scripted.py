@@ -93,7 +93,7 @@ class Gateway:
         store = self._make_store(self._config.run_dir / DATABASE)
         try:
             objects = Objects(self._config.pack, store)
-            planner = Planner(self._config, objects)
+            planner = Planner(self._config, objects, store.run_id())
             desk = Desk(self._config.fleet, store, objects, self._link)
             self.result = Coordinator(self._config, store, desk, planner, self._link, self.events.append).run()
         except BaseException as error:

@@ -17,6 +17,7 @@ from msgspec import Meta
 PROTOCOL = 1
 
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+RunId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Count = Annotated[int, Meta(ge=0, le=2**40)]
 Positive = Annotated[int, Meta(ge=1, le=2**40)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -159,9 +160,13 @@ class Offline(Message, tag="offline", frozen=True):
 
 
 class Welcome(Message, tag="welcome", frozen=True):
-    """The terms of the fleet: which pack, which classes, which start."""
+    """The terms of the fleet: which pack, which classes, which start.
+
+    `run` is drawn anew with every run folder of the coordinator: a version of another run means nothing in this one.
+    """
 
     fleet: Name
+    run: RunId
     seed: Count
     slots: Positive
     classes: tuple[Name, ...]

@@ -37,7 +37,7 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planner]:
 
 
 def make_planner(config: CoordinatorConfig, store: Store) -> Planner:
-    return Planner(config, Objects(tiny_pack(), store))
+    return Planner(config, Objects(tiny_pack(), store), store.run_id())
 
 
 def a_ready(version: int = 0, **capability: Any) -> m.Ready:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -156,6 +157,14 @@ def test_a_stopped_job_says_nothing_more(tmp_path: Path) -> None:
     runner.stop()
     assert process.returncode == -9
     assert runner.poll() is None
+
+
+def test_an_orphan_ends_with_its_supervisor(tmp_path: Path) -> None:
+    """The end of its standard input is all that a trainer sees of a supervisor that was killed."""
+    command = [sys.executable, "-m", "edge_agent.trainer_process"]
+    job = msgspec.json.encode(jobs.MeasureJob(make_terms(tmp_path), 1, None)) + b"\n"
+    ended = subprocess.run(command, input=job, capture_output=True, check=False, timeout=PATIENCE_S)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")
 
 
 def test_a_new_job_ends_the_one_before(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from edge_agent.session import HELLO_AGAIN_S, OFFER_AGAIN_S, READY_AGAIN_S, Phas
 from edge_agent.wire import messages as m
 from tests.wire.examples import CAPABILITY, FROM_COORDINATOR, REPORT, SHA, TRAINING
 
-WELCOME = m.Welcome("f", 7, 8, ("ja", "nein"), m.ObjectRef("manifest", SHA, 900), TRAINING)
+WELCOME = m.Welcome("f", bytes(16), 7, 8, ("ja", "nein"), m.ObjectRef("manifest", SHA, 900), TRAINING)
 OTHER_SEED = msgspec.structs.replace(WELCOME, seed=8)
 OTHER_RATE = msgspec.structs.replace(WELCOME, training=msgspec.structs.replace(TRAINING, lr=0.5))
 MEASURED = ev.Measured(300, 33, 41, CAPABILITY)

@@ -73,7 +73,13 @@ FROM_AGENT: tuple[m.Message, ...] = (
 )
 FROM_COORDINATOR: tuple[m.Message, ...] = (
     m.Welcome(
-        fleet="f", seed=7, slots=8, classes=("ja", "nein"), pack=m.ObjectRef("manifest", SHA, 900), training=TRAINING
+        fleet="f",
+        run=bytes(range(16)),
+        seed=7,
+        slots=8,
+        classes=("ja", "nein"),
+        pack=m.ObjectRef("manifest", SHA, 900),
+        training=TRAINING,
     ),
     m.Outdated(boot=4),
     m.Plan(
