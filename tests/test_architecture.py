@@ -19,6 +19,31 @@ RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 """What costs tens of megabytes: the supervisor of a board is always there, its trainer process only for a round."""
 
 
+TESTED_WITH = {
+    "coordinator/farewell.py": "tests/coordinator/test_server.py",
+    "coordinator/intake.py": "tests/coordinator/test_server.py",
+    "deploy/cli/agent.py": "tests/system/test_cli.py",
+    "deploy/cli/coordinator.py": "tests/system/test_cli.py",
+    "deploy/cli/demo.py": "tests/system/test_cli.py",
+    "deploy/cli/main.py": "tests/system/test_cli.py",
+    "deploy/cli/pack.py": "tests/system/test_cli.py",
+    "deploy/cli/profile.py": "tests/system/test_cli.py",
+    "deploy/demo/run.py": "tests/system/test_demo.py",
+    "deploy/folders.py": "tests/deploy/test_status.py",
+    "deploy/merged_graph.py": "tests/deploy/test_export.py",
+    "deploy/packs/architectures/bert.py": "tests/deploy/packs/test_trace.py",
+    "edge_agent/engine/session.py": "tests/edge_agent/engine/test_onnx_engine.py",
+    "edge_agent/measure.py": "tests/system/test_budgets.py",
+    "edge_agent/session_events.py": "tests/edge_agent/test_session.py",
+    "edge_agent/trainer_process.py": "tests/edge_agent/test_jobs.py",
+    "edge_agent/wire/mqtt_connection.py": "tests/wire/test_mqtt.py",
+}
+"""Modules that are one matter with another, or need real processes: where their tests are instead."""
+
+ONLY_NAMES = {"coordinator/events.py", "edge_agent/engine/protocol.py", "edge_agent/wire/errors.py"}
+"""Modules of names and structures, in which there is nothing to test."""
+
+
 def test_import_rules_hold() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
@@ -50,6 +75,20 @@ def test_no_module_is_too_long(module: Path) -> None:
     assert lines <= LONGEST_LINES, f"{module} has {lines} lines: split it"
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if m.name != "__init__.py"], ids=str)
+def test_every_module_has_its_test_file(module: Path) -> None:
+    own, name = _test_file(module), str(module)
+    if name in ONLY_NAMES or name in TESTED_WITH:
+        assert not own.exists(), f"{own.relative_to(ROOT)} exists by now: {module} is no exception any more"
+    else:
+        assert own.exists(), f"{module} has no {own.relative_to(ROOT)}"
+
+
+def test_exceptions_and_what_tests_them_exist() -> None:
+    assert {*ONLY_NAMES, *TESTED_WITH} <= set(map(str, MODULES))
+    assert all((ROOT / path).exists() for path in TESTED_WITH.values())
+
+
 def test_what_a_board_installs_names_no_heavy_package() -> None:
     base = [line for line in requires("rankfleet") or [] if "extra ==" not in line]
     names = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in base}
@@ -63,3 +102,10 @@ def test_nothing_unpickles(module: Path) -> None:
     text = (ROOT / module).read_text(encoding="utf-8")
     assert not re.search(r"^\s*(import|from)\s+(pickle|cloudpickle|dill|joblib|marshal|shelve)\b", text, re.MULTILINE)
     assert "allow_pickle=True" not in text
+
+
+def _test_file(module: Path) -> Path:
+    """tests/ mirrors the packages; the wire, which both sides share, has a folder at the top."""
+    parts = module.parent.parts
+    folder = parts[1:] if parts[:2] == ("edge_agent", "wire") else parts
+    return ROOT / "tests" / Path(*folder) / f"test_{module.name}"

@@ -22,6 +22,8 @@ COMMANDS = (
     ["status"],
     ["predict"],
     ["export"],
+    ["profile"],
+    ["profile", "budget"],
 )
 
 
