@@ -67,7 +67,7 @@ def _stored(section: str, tensors: Mapping[str, Tensor], weights: WeightsType) -
 def quantise(values: npt.NDArray[np.float32], axis: int) -> Stored:
     """Symmetric int8: `values` is about `int8 * scale`, the scale taken over `axis`; off by half a scale at most."""
     scale = np.abs(values).max(axis=axis, keepdims=axis == 1) / np.float32(_INT8_MOST)
-    # Below the normal numbers a division by 127 rounds too coarsely: such rows become zero, which is within half a step.
+    # Below the normal numbers a division by 127 rounds too coarsely: such rows become zero, half a step off at most.
     scale = np.where(scale >= _SMALLEST_NORMAL, scale, np.float32(1))
     return Stored(np.rint(values / scale).astype(np.int8), scale)
 

@@ -72,9 +72,7 @@ def test_gateway_and_agent_answer_alike(demo: tuple[Path, dict[str, Any]]) -> No
     assert guesses[0]["probability"] == pytest.approx(guesses[1]["probability"], abs=1e-4)
 
 
-def test_the_same_seed_and_capabilities_repeat_the_run(
-    demo: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_the_same_seed_and_capabilities_repeat_the_run(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     recorded = str(demo[0] / "capabilities.json")
     one, two = (
         _demo(tmp_path / name, "--rounds", "3", "--devices", "3", "--capabilities", recorded) for name in ("1", "2")
