@@ -177,7 +177,7 @@ class Welcome(Message, tag="welcome", frozen=True):
 class Outdated(Message, tag="outdated", frozen=True):
     """A Hello was not new: the device's boot counter went back, as when its disk was replaced. It must go on above."""
 
-    boot: Count
+    boot: Annotated[int, Meta(ge=0, le=2**32 - 2)]
 
 
 class Plan(Message, tag="plan", frozen=True):
