@@ -211,6 +211,8 @@ class Coordinator:
         return rounds.Lost(device, time.monotonic())
 
     def _on_finished(self, device: str, message: m.Finished) -> None:
+        if message.version == self._model.state.version:
+            self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, message.version))
         self._farewell.confirm(device, message, time.monotonic())
 
     def _on_missing(self, device: str, message: m.Missing) -> None:

@@ -34,7 +34,7 @@ from edge_agent import capability, config
 from edge_agent.data import read_examples
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
-from edge_agent.wire.errors import RankfleetError
+from edge_agent.wire.errors import PackError, RankfleetError
 from edge_agent.wire.pack import file_sha256, load_manifest, module_layout
 from edge_agent.wire.ranks import Layout
 
@@ -57,6 +57,8 @@ def run(options: Options, say: Say) -> summaries.Summary:
     Raises:
         RankfleetError: anything failed, any device included; every process has been ended.
     """
+    if options.capabilities is not None:
+        capability.load_all(options.capabilities)  # so that a wrong file is told now, not by five agents
     model_dir = _model(options, say)
     dataset = _dataset(options, say)
     pack = build_pack(model_dir, options.cache, say)
@@ -77,6 +79,8 @@ def run(options: Options, say: Say) -> summaries.Summary:
 
 def build_pack(model_dir: Path, cache: Path, say: Say) -> Path:
     """The pack of `model_dir` in the cache, built there if need be; in a process of its own, for torch is large."""
+    if not (model_dir / "config.json").is_file():
+        raise PackError(f"{model_dir} is no model folder: expected one with config.json, in Hugging Face layout")
     digest = file_sha256(model_dir / "config.json")[:8]
     pack = cache / "packs" / f"{model_dir.resolve().name}-{digest}-int8"
     say(f"model pack of {model_dir.name} (built once, about a minute): {pack}")
