@@ -65,6 +65,11 @@ class Settings:
     broker: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _heed_ctrl_c() -> None:
+    """A test run in the background of a shell ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Process:
     """One process of the fleet: its exit status, what it says, and how it is ended."""
 
@@ -72,7 +77,9 @@ class Process:
         self.name = name
         self._stderr, self._lines = log, list[str]()
         with log.open("xb") as file:
-            self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, start_new_session=True)
+            self._popen = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=file, start_new_session=True, preexec_fn=_heed_ctrl_c
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
