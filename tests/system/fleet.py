@@ -78,7 +78,11 @@ class Process:
         self._stderr, self._lines = log, list[str]()
         with log.open("xb") as file:
             self._popen = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=file, start_new_session=True, preexec_fn=_heed_ctrl_c  # noqa: PLW1509
+                command,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=_heed_ctrl_c,  # noqa: PLW1509
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
