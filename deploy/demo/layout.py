@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import socket
@@ -64,11 +65,18 @@ def write_files(options: Options, dataset: Dataset, pack: Path) -> Files:
         _write_device(options, out / "agents" / name, board, split[name], _Access(port, users[name]))
         for name, board in _boards(split).items()
     )
-    write_jsonl(out / "test.jsonl", dataset.test[: options.profile.test_limit or None])
+    write_jsonl(out / "test.jsonl", sample(dataset.test, options.profile.test_limit))
     _write_private(out / "coordinator.password", users[COORDINATOR])
     coordinator = out / "coordinator.toml"
     coordinator.write_text(_coordinator_toml(options, dataset, pack, port, len(devices)), encoding="utf-8")
     return Files(out, pack, coordinator, out / "test.jsonl", out / "capabilities.json", devices)
+
+
+def sample(examples: list[Example], limit: int) -> list[Example]:
+    """At most `limit` examples (all if it is 0), the same in every run: a file may be ordered by class, a hash is not."""
+    if not 0 < limit < len(examples):
+        return examples
+    return sorted(examples, key=lambda example: hashlib.sha256(example.text.encode()).digest())[:limit]
 
 
 def _fresh(out: Path) -> Path:
