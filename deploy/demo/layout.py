@@ -73,7 +73,7 @@ def write_files(options: Options, dataset: Dataset, pack: Path) -> Files:
 
 
 def sample(examples: list[Example], limit: int) -> list[Example]:
-    """At most `limit` examples (all if it is 0), the same in every run: a file may be ordered by class, a hash is not."""
+    """At most `limit` examples (0: all), always the same: a file may be ordered by class, a hash is not."""
     if not 0 < limit < len(examples):
         return examples
     return sorted(examples, key=lambda example: hashlib.sha256(example.text.encode()).digest())[:limit]
