@@ -1,0 +1,99 @@
+"""The cost table that a device measures of itself, on an engine whose cost is known because the test makes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.engine.protocol import Batch, Float32, Gradients
+from edge_agent.examples import Tokens
+from edge_agent.measure import Bench, _non_negative, measure
+from edge_agent.wire import cost
+from edge_agent.wire.ranks import Layout, Module, Rows
+from edge_agent.wire.state import seed_state
+
+LAYOUT = Layout((Module("m", 0, 16, 16), Module("n", 1, 16, 16)), 2, 2, 16)
+STATE = seed_state(LAYOUT, 0)
+TOKEN_BYTES = 400_000
+PLENTY_BYTES = 2**34
+
+
+class Still:
+    """An engine that does nothing: what is measured is what `_round` takes."""
+
+    def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int) -> Gradients:
+        return Gradients(1.0, {}, 0)
+
+    def logits(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
+        return np.zeros((len(batch.input_ids), 2), np.float32)
+
+
+class Rounds:
+    """Takes `TOKEN_BYTES` a token while it lasts, and remembers the shapes that it was given."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, tokens: Tokens) -> None:
+        self.shapes.append((len(tokens), tokens.longest))
+        np.ones(TOKEN_BYTES * len(tokens) * tokens.longest, np.uint8)
+
+
+def _bench(rounds: Rounds, budget_bytes: int) -> Bench:
+    return Bench(
+        engine=Still(),
+        state=STATE,
+        round_of=rounds,
+        buckets=(8, 16, 32),
+        budget_bytes=budget_bytes,
+        supervisor_bytes=0,
+        mapped_bytes=0,
+        threads=1,
+    )
+
+
+def _predicted(table: object, micro_batch: int, tokens: int) -> int:
+    parameters = LAYOUT.parameters(STATE.mask)
+    work = cost.Work(micro_batch, tokens, micro_batch, 0, 2, 16, parameters, parameters, 34)
+    return cost.peak_bytes(table, work, 0)  # type: ignore[arg-type]
+
+
+def test_the_growth_with_the_tokens_is_found() -> None:
+    rounds = Rounds()
+    table = measure(_bench(rounds, PLENTY_BYTES))
+    assert set(rounds.shapes) == {(b, t) for b in (1, 8) for t in (8, 16, 32)}
+    growth = _predicted(table, 8, 32) - _predicted(table, 1, 8)
+    assert growth == pytest.approx(TOKEN_BYTES * (8 * 32 - 8), rel=0.15)
+
+
+def test_a_shape_that_might_not_fit_is_not_tried() -> None:
+    generous = measure(_bench(Rounds(), PLENTY_BYTES))
+    rounds = Rounds()
+    measure(_bench(rounds, _predicted(generous, 8, 8)))
+    assert (8, 32) not in rounds.shapes and (1, 8) in rounds.shapes
+
+
+def test_with_one_point_the_growth_is_a_guess_and_never_nothing() -> None:
+    table = measure(_bench(Rounds(), 1))
+    assert table.token_bytes > 0 and table.base_bytes > 0
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=3, max_size=3))
+def test_costs_without_noise_are_found_exactly(terms: list[float]) -> None:
+    features = np.array([[1, t, t * t] for t in (8, 16, 32, 64)], np.float64)
+    assert features @ _non_negative(features, features @ np.array(terms)) == pytest.approx(
+        features @ np.array(terms), rel=1e-6, abs=1e-3
+    )
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
+def test_no_cost_is_negative(values: list[float]) -> None:
+    features = np.array([[1, t, t * t] for t in (8, 16, 32, 64)], np.float64)
+    assert (_non_negative(features, np.array(values)) >= 0).all()
+
+
+def test_with_fewer_points_than_terms_the_last_terms_are_left_out() -> None:
+    features = np.array([[1, 16, 256], [1, 16, 256]], np.float64)
+    assert _non_negative(features, np.array([5.0, 5.0])).tolist() == pytest.approx([5.0, 0.0, 0.0])
