@@ -68,12 +68,12 @@ def measure_budgets(agent_toml: Path, budgets_bytes: list[int]) -> list[Row]:
 def _joined(settings: config.AgentConfig) -> Joined:
     store = Store(settings.state_dir / DATABASE, read_only=True)
     try:
-        welcome, known = store.get("welcome"), store.get("capability")
+        welcome, known = store.value("welcome", m.Welcome), store.value("capability", m.Capability)
     finally:
         store.close()
     if welcome is None or known is None:
         raise ConfigError(f"the agent in {settings.state_dir} has joined no fleet and measured nothing: run it once")
-    return Joined(msgspec.msgpack.decode(welcome, type=m.Welcome), msgspec.json.decode(known, type=m.Capability))
+    return Joined(welcome, known)
 
 
 def _measure(settings: config.AgentConfig, joined: Joined, budget_bytes: int) -> Row:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from edge_agent.store import Store
@@ -24,7 +23,7 @@ def _agent(folder: Path) -> Path:
     make_agent(folder / "state", None)
     store = Store(folder / "state" / "agent.db")
     table = m.CostTable(0, 0, 0, SUPERVISOR_BYTES, 0, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1)
-    store.put(capability=msgspec.json.encode(m.Capability(PLENTY_MIB * MIB, 2**32, 10**6, table)))
+    store.keep(capability=m.Capability(PLENTY_MIB * MIB, 2**32, 10**6, table))
     store.close()
     rows = [{"text": f"pump leaks {n}", "label": CLASSES[n % len(CLASSES)]} for n in range(40)]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
