@@ -25,7 +25,8 @@ HEAD_BIAS = "head.bias"
 _DOMAIN = "rankfleet"
 _BLOCK = "Block"
 _MASKED = float(np.finfo(np.float32).min)
-_EMBEDDED, _MASK, _FLOAT_MASK, _POOLED = "embedded", "additive_mask", "float_mask", "pooled"
+_EMBEDDED, _HIDDEN, _POOLED = "embedded", "hidden", "pooled"
+_MASK, _FLOAT_MASK = "additive_mask", "float_mask"
 
 
 def compose(pack_dir: Path, manifest: Manifest, classes: int) -> onnx.ModelProto:
@@ -39,7 +40,7 @@ def compose(pack_dir: Path, manifest: Manifest, classes: int) -> onnx.ModelProto
         PackError: the block's graph has another form than this version knows.
     """
     block = onnx.load(pack_dir / FORWARD)
-    pooling = _POOLING[manifest.pooling](f"hidden.{manifest.blocks}")
+    pooling = _POOLING[manifest.pooling](_HIDDEN)
     head = helper.make_node("Gemm", [_POOLED, HEAD_WEIGHT, HEAD_BIAS], [LOGITS], transB=1)
     integers = onnx.TensorProto.INT64
     graph = helper.make_graph(
@@ -59,49 +60,10 @@ def compose(pack_dir: Path, manifest: Manifest, classes: int) -> onnx.ModelProto
 
 
 def _function(block: onnx.ModelProto, manifest: Manifest) -> onnx.FunctionProto:
-    """The block as a function of hidden states, mask and frozen weights: the adapters are merged into those."""
+    """The block as a function of hidden states, mask and effective weights."""
     inputs = ["x", "mask", *manifest.block_weights]
-    constants = {tensor.name: tensor for tensor in block.graph.initializer}
-    nodes = _needed(_without_adapters(block.graph, manifest), ["y"])
-    used = {name for node in nodes for name in node.input} - {name for node in nodes for name in node.output}
-    unknown = used - constants.keys() - set(inputs)
-    if unknown:
-        raise PackError(f"the block's graph cannot do without {sorted(unknown)}: build the pack again")
-    values = [helper.make_node("Constant", [], [name], value=constants[name]) for name in sorted(used - set(inputs))]
-    return helper.make_function(_DOMAIN, _BLOCK, inputs, ["y"], [*values, *nodes], block.opset_import)
-
-
-def _without_adapters(graph: onnx.GraphProto, manifest: Manifest) -> list[onnx.NodeProto]:
-    """The nodes, with each adapted layer `Gemm(x, W, Gemm(.., .., bias))` turned into `Gemm(x, W, bias)`.
-
-    Raises:
-        PackError: a module's layer has another form.
-    """
-    locals_ = {module.local for module in manifest.modules}
-    biases = {f"{name}.weight": f"{name}.bias" for name in locals_}
-    merged = []
-    for node in graph.node:
-        if node.op_type == "Gemm" and node.input[1] in biases:
-            bias = biases.pop(node.input[1])
-            plain = onnx.NodeProto()
-            plain.CopyFrom(node)
-            plain.input[2] = bias
-            merged.append(plain)
-        else:
-            merged.append(node)
-    if biases:
-        raise PackError(f"the block's graph has no layer of the known form for {sorted(biases)}: build the pack again")
-    return merged
-
-
-def _needed(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
-    """The nodes that `outputs` depend on, in their order."""
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    return kept[::-1]
+    values = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in block.graph.initializer]
+    return helper.make_function(_DOMAIN, _BLOCK, inputs, ["y"], [*values, *block.graph.node], block.opset_import)
 
 
 def _embedding(manifest: Manifest) -> list[onnx.NodeProto]:
@@ -138,15 +100,23 @@ def _masks() -> list[onnx.NodeProto]:
 
 
 def _blocks(manifest: Manifest) -> list[onnx.NodeProto]:
-    hidden = [_EMBEDDED, *(f"hidden.{index + 1}" for index in range(manifest.blocks))]
-    return [
+    """All blocks, which take the tokens of all sequences one below the other: `(b, s, d)` becomes `(b * s, d)`."""
+    states = [f"hidden.{index}" for index in range(manifest.blocks + 1)]
+    calls = [
         helper.make_node(
             _BLOCK,
-            [hidden[index], _MASK, *(f"block.{index}.{name}" for name in manifest.block_weights)],
-            [hidden[index + 1]],
+            [states[index], _MASK, *(f"block.{index}.{name}" for name in manifest.block_weights)],
+            [states[index + 1]],
             domain=_DOMAIN,
         )
         for index in range(manifest.blocks)
+    ]
+    return [
+        _constant("flat", np.array([-1, manifest.d_model])),
+        helper.make_node("Reshape", [_EMBEDDED, "flat"], [states[0]]),
+        *calls,
+        helper.make_node("Shape", [_EMBEDDED], ["hidden.shape"]),
+        helper.make_node("Reshape", [states[-1], "hidden.shape"], [_HIDDEN]),
     ]
 
 

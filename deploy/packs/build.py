@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import onnx
 
 from edge_agent.wire.errors import PackError
 from edge_agent.wire.pack import (
@@ -14,7 +15,7 @@ from edge_agent.wire.pack import (
     FORWARD,
     MANIFEST,
     TOKENIZER,
-    VJP,
+    BACKWARD,
     WEIGHTS,
     FileEntry,
     Manifest,
@@ -26,9 +27,9 @@ from edge_agent.wire.pack import (
 
 from .architectures import take_apart
 from .architectures.parts import Parts
+from .graphs import backward_graph, forward_graph
 from .source import Source, read_source, source_sha256
 from .tensors import WeightsType, largest_section_bytes, write_tensors
-from .trace import export_forward, export_vjp
 
 
 def build_pack(model_dir: Path, out_dir: Path, *, weights: WeightsType = "int8") -> Manifest:
@@ -71,27 +72,27 @@ def _write_pack(pack_dir: Path, source: Source, weights: WeightsType, digest: st
     """Everything but the tokenizer; the manifest last."""
     parts = take_apart(source.config, source.state)
     table = write_tensors(pack_dir / WEIGHTS, parts, weights)
-    export_forward(parts, pack_dir / FORWARD)
-    export_vjp(parts, pack_dir / VJP)
+    onnx.save(forward_graph(parts), pack_dir / FORWARD)
+    onnx.save(backward_graph(parts), pack_dir / BACKWARD)
     modules = _modules(parts)
-    vocabulary, d_model = parts.embeddings["word"].shape
     manifest = Manifest(
         format=FORMAT,
         model=source.name,
         architecture=source.config.model_type,
         weights=weights,
-        d_model=d_model,
+        d_model=parts.d_model,
         heads=parts.heads,
         blocks=len(parts.blocks),
-        vocabulary=vocabulary,
+        vocabulary=parts.embeddings["word"].shape[0],
         max_tokens=parts.max_tokens,
         pad_token_id=parts.pad_token_id,
         pooling=source.pooling,
         embedding_norm_eps=parts.embedding_norm_eps,
+        causal=parts.causal,
         modules=modules,
         block_weights=tuple(parts.blocks[0]),
         tensors=table,
-        files={name: _file_entry(pack_dir / name) for name in (WEIGHTS, FORWARD, VJP, TOKENIZER)},
+        files={name: _file_entry(pack_dir / name) for name in (WEIGHTS, FORWARD, BACKWARD, TOKENIZER)},
         source_sha256=digest,
         mapped_working_set_bytes=largest_section_bytes(parts, table),
         bytes_per_rank=bytes_per_rank(modules),

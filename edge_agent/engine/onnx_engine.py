@@ -1,30 +1,34 @@
 """Training block by block with plain ONNX Runtime, at the memory of one block.
 
 All micro-batches pass a block before the next block is looked at, so a block's weights are expanded once a pass. On
-the way up only the inputs of blocks are kept, and only of those that train; on the way back a block computes what lies
-inside of it again (gradient checkpointing, arXiv 1604.06174, with one checkpoint a block).
+the way up the inputs of the blocks that train are kept; on the way back what lies inside of a block is computed again
+(gradient checkpointing, arXiv 1604.06174, with one checkpoint a block), except in the `kept_blocks` uppermost, whose
+effective weights and outputs of linear layers are kept as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from edge_agent.wire.errors import EngineError
-from edge_agent.wire.pack import FORWARD, VJP, load_manifest, module_layout
+from edge_agent.wire.pack import load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
+from .block import Arrays, Blocks, Factors
 from .checks import check_batch, check_rows
 from .embedding import embed
 from .head import classify, cross_entropy, pooling_of
 from .protocol import Batch, Float32, Gradients
-from .session import Graph
 from .weights import WeightMap
 
 _MASKED = np.finfo(np.float32).min
+_SHARED = -1
+"""The slot of memory that blocks use in turn; a kept block has its own."""
 
 
 class BlockwiseEngine:
@@ -38,96 +42,149 @@ class BlockwiseEngine:
     """
 
     def __init__(self, pack_dir: Path, layout: Layout, *, threads: int, scale: float) -> None:
-        self._pack_dir = pack_dir
-        self._threads = threads
         self._layout = layout
         self._manifest = load_manifest(pack_dir)
         if module_layout(self._manifest, layout.slots, layout.classes) != layout:
             raise EngineError(f"the layout's modules are not those of {self._manifest.model}: another pack was meant")
         self._weights = WeightMap(pack_dir, self._manifest)
         self._pooling = pooling_of(self._manifest, self._weights)
-        self._scale = np.asarray(scale, np.float32)
+        self._blocks = Blocks(pack_dir, self._manifest, self._weights, threads=threads, scale=scale)
 
-    def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int) -> Gradients:
+    def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int, kept_blocks: int = 0) -> Gradients:
         """See `Engine.step`."""
         if batch.labels is None:
             raise EngineError("a training step needs a batch with labels")
         if not 0 <= lowest_block <= self._layout.blocks:
             raise EngineError(f"lowest_block must lie in 0 to {self._layout.blocks}, got {lowest_block}")
-        self._check(batch, rows, micro_batch)
+        given = self._given(batch, rows, micro_batch)
         stop = self._lowest_living(rows, lowest_block)
-        inputs = self._forward(batch, rows, stop, micro_batch)
-        hidden = inputs.pop()
+        states, kept = self._forward(given, stop, max(stop, self._layout.blocks - kept_blocks))
+        hidden = states.pop().reshape(*batch.input_ids.shape, -1)
         loss = cross_entropy(self._pooling.pool(hidden, batch.attention_mask), rows[HEAD], batch.labels)
-        dy = self._pooling.pull(hidden, batch.attention_mask, loss.d_pooled)
+        dy = self._pooling.pull(hidden, batch.attention_mask, loss.d_pooled).reshape(-1, self._manifest.d_model)
         gradients = {m.name: np.zeros_like(rows[m.name]) for m in self._layout.modules if m.block >= lowest_block}
         for block in reversed(range(stop, self._layout.blocks)):
-            gradients |= self._backward(block, inputs.pop(), dy, batch, rows, micro_batch)
+            gradients |= self._backward(given, block, states.pop(), kept.pop(block, None), dy)
         return Gradients(loss.value, {**gradients, HEAD: loss.d_head}, loss.correct)
 
     def logits(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
         """See `Engine.logits`."""
-        self._check(batch, rows, micro_batch)
-        (hidden,) = self._forward(batch, rows, self._layout.blocks, micro_batch)
-        return classify(self._pooling.pool(hidden, batch.attention_mask), rows[HEAD])
+        given, blocks = self._given(batch, rows, micro_batch), self._layout.blocks
+        (hidden,), _ = self._forward(given, blocks, blocks)
+        pooled = self._pooling.pool(hidden.reshape(*batch.input_ids.shape, -1), batch.attention_mask)
+        return classify(pooled, rows[HEAD])
 
-    @cached_property
-    def _forward_graph(self) -> Graph:
-        return Graph(self._pack_dir / FORWARD, self._threads)
+    def give_back(self) -> None:
+        """See `Engine.give_back`."""
+        self._blocks.scratch.clear()
 
-    @cached_property
-    def _vjp_graph(self) -> Graph:
-        return Graph(self._pack_dir / VJP, self._threads)
-
-    def _check(self, batch: Batch, rows: Rows, micro_batch: int) -> None:
+    def _given(self, batch: Batch, rows: Rows, micro_batch: int) -> _Given:
         check_batch(batch, self._manifest, self._layout.classes)
         check_rows(rows, self._layout)
         if micro_batch < 1:
             raise EngineError(f"a micro-batch holds at least 1 example, got {micro_batch}")
+        return _Given(batch, _additive(batch, self._manifest.causal), rows, micro_batch)
 
     def _lowest_living(self, rows: Rows, lowest_block: int) -> int:
         """The lowest block that has something to train: the way back ends there."""
         living = (m.block for m in self._layout.modules if m.block >= lowest_block and len(rows[m.name]))
         return min(living, default=self._layout.blocks)
 
-    def _forward(self, batch: Batch, rows: Rows, keep_from: int, micro_batch: int) -> list[Float32]:
-        """The inputs of the blocks from `keep_from` on, followed by the output of the last block."""
-        mask = _additive(batch)
-        states = [embed(self._weights, self._manifest, batch.input_ids, micro_batch)]
+    def _forward(self, given: _Given, stop: int, first_kept: int) -> tuple[list[Float32], dict[int, _Kept]]:
+        """The inputs of the blocks from `stop` on, then the output of the last; what the kept blocks keep."""
+        x = embed(self._weights, self._manifest, given.batch.input_ids, given.micro_batch)
+        states, kept = [x.reshape(-1, self._manifest.d_model)], {}
         for block in range(self._layout.blocks):
-            x = y = states[-1]
-            if block >= keep_from:
-                y = np.empty_like(x)
-                states.append(y)
-            feeds = self._feeds(block, rows)
-            for part in _parts(len(x), micro_batch):
-                (y[part],) = self._forward_graph.run(["y"], {"x": x[part], "mask": mask[part], **feeds})
-        return states
+            keep = block >= first_kept
+            weights, outputs = self._expand(given, block, keep), {}
+            if keep:
+                outputs = self._blocks.kept(block, given.tokens, slot=block)
+                kept[block] = _Kept(weights, outputs)
+            x, y = states[-1], self._state(given, block, stop)
+            for part in given.parts():
+                self._blocks.forward(part.feeds(x, weights), y[part.tokens], part.of(outputs))
+            states[-1 if block < stop else len(states) :] = [y]
+        return states, kept
 
-    def _backward(self, block: int, x: Float32, dy: Float32, batch: Batch, rows: Rows, micro_batch: int) -> Rows:
+    def _backward(self, given: _Given, block: int, x: Float32, kept: _Kept | None, dy: Float32) -> Rows:
         """Gradients of the block's living modules. `dy` becomes the gradient of the block's input `x`."""
-        mask, feeds = _additive(batch), self._feeds(block, rows)
-        living = [m for m in self._manifest.modules if m.block == block and len(rows[m.name])]
-        outputs = ["dx", *(f"gradient.{m.local}" for m in living)]
-        sums = {m.name: np.zeros_like(rows[m.name]) for m in living}
-        for part in _parts(len(x), micro_batch):
-            varying = {"x": x[part], "mask": mask[part], "dy": dy[part]}
-            dy[part], *gradients = self._vjp_graph.run(outputs, {**varying, **feeds})
-            for module, gradient in zip(living, gradients, strict=True):
-                sums[module.name] += gradient
-        return sums
+        weights = kept.weights if kept else self._expand(given, block, False)
+        factors = self._blocks.factors(block, given.rows)
+        sums: dict[str, Float32] = {}
+        for part in given.parts():
+            feeds = part.feeds(x, weights) | {"dy": dy[part.tokens]}
+            outputs = part.of(kept.outputs) if kept else self._again(part, feeds)
+            dy[part.tokens], gradients = self._blocks.backward(feeds | outputs, factors)
+            for name, gradient in gradients.items():
+                table = self._blocks.table(gradient)
+                sums[name] = sums[name] + table if name in sums else table
+        return {m.name: sums[m.local] for m in self._blocks.modules(block)}
 
-    def _feeds(self, block: int, rows: Rows) -> dict[str, Float32]:
-        """What is the same for all micro-batches."""
-        adapters = {f"adapter.{m.local}": rows[m.name] for m in self._manifest.modules if m.block == block}
-        return {"scale": self._scale, **self._weights.block(block), **adapters}
+    def _again(self, part: _Part, feeds: Arrays) -> Arrays:
+        """What the linear layers put out for one micro-batch."""
+        count = len(feeds["x"])
+        outputs = self._blocks.kept(self._layout.blocks - 1, count, slot=_SHARED)
+        self._blocks.forward(feeds, self._blocks.scratch.array("y", feeds["x"].shape), outputs)
+        return outputs
+
+    def _expand(self, given: _Given, block: int, keep: bool) -> Arrays:
+        factors = self._blocks.factors(block, given.rows)
+        return self._blocks.weights(block, factors, slot=block if keep else _SHARED)
+
+    def _state(self, given: _Given, block: int, stop: int) -> Float32:
+        """Memory for the output of a block: below `stop` two arrays in turn, above it one for each."""
+        key = block if block >= stop else block % 2 - 2
+        return self._blocks.scratch.array(("state", key), (given.tokens, self._manifest.d_model))
 
 
-def _parts(examples: int, micro_batch: int) -> Iterator[slice]:
-    return (slice(start, start + micro_batch) for start in range(0, examples, micro_batch))
+class _Kept(NamedTuple):
+    """What a kept block keeps: its effective weights, and what its linear layers put out for the whole batch."""
+
+    weights: Arrays
+    outputs: Arrays
 
 
-def _additive(batch: Batch) -> Float32:
-    """The mask as the graphs take it, `(b, 1, 1, s)`: zero for a token, the lowest number for padding."""
-    mask: Float32 = np.where(batch.attention_mask, np.float32(0), _MASKED)
-    return mask[:, None, None, :]
+@dataclass(frozen=True)
+class _Given:
+    """What a pass works on; `mask` is the additive one."""
+
+    batch: Batch
+    mask: Float32
+    rows: Rows
+    micro_batch: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sequences."""
+        return self.batch.input_ids.size
+
+    def parts(self) -> Iterator[_Part]:
+        """The micro-batches."""
+        sequences, length = self.batch.input_ids.shape
+        for start in range(0, sequences, self.micro_batch):
+            end = min(start + self.micro_batch, sequences)
+            yield _Part(slice(start * length, end * length), self.mask[start:end])
+
+
+class _Part(NamedTuple):
+    """One micro-batch: where its tokens lie, and its mask."""
+
+    tokens: slice
+    mask: Float32
+
+    def of(self, arrays: Arrays) -> Arrays:
+        """The rows of this micro-batch."""
+        return {name: array[self.tokens] for name, array in arrays.items()}
+
+    def feeds(self, x: Float32, weights: Arrays) -> Arrays:
+        """What both graphs take."""
+        return {"x": x[self.tokens], "mask": self.mask, **weights}
+
+
+def _additive(batch: Batch, causal: bool) -> Float32:
+    """The mask as the graphs take it, `(b, 1, 1, s)` or `(b, 1, s, s)`: zero for what is seen, else the lowest number."""
+    seen = batch.attention_mask[:, None, None, :].astype(bool)
+    if causal:
+        length = batch.attention_mask.shape[1]
+        seen = seen & np.tri(length, dtype=bool)
+    return np.where(seen, np.float32(0), _MASKED)

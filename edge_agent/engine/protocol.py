@@ -44,7 +44,7 @@ class Gradients:
 class Engine(Protocol):
     """Computes with the frozen model of one pack. Holds no training state: rows in, gradients out."""
 
-    def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int) -> Gradients:
+    def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int, kept_blocks: int = 0) -> Gradients:
         """Loss and gradients of one labelled batch.
 
         Args:
@@ -53,6 +53,8 @@ class Engine(Protocol):
             lowest_block: gradients are computed for modules of this block and above; the number of blocks
                 itself stands for the head alone.
             micro_batch: examples that pass a block together. Bounds the memory, not the result.
+            kept_blocks: how many of the uppermost blocks keep their effective weights and what their linear layers
+                put out until the way back, instead of computing them again. Costs memory, not the result.
 
         Raises:
             EngineError: shapes, tokens or labels that do not fit the pack, or a loss that is not finite.
@@ -64,3 +66,6 @@ class Engine(Protocol):
         Raises:
             EngineError: shapes or tokens that do not fit the pack.
         """
+
+    def give_back(self) -> None:
+        """Gives back the memory that is kept for the next step."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,24 @@ import onnxruntime
 
 from edge_agent.wire.errors import EngineError, PackError
 
-from .protocol import Float32
-
 _SETTINGS = {
     "session.disable_prepacking": "1",  # prepacking copies weights to the heap
     "session.intra_op.allow_spinning": "0",  # the cores are shared with whatever else the board does
+    "session.use_env_allocators": "1",  # one arena for both graphs
 }
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Graph:
-    """A graph of a pack.
+    """A graph of a pack, computing with `threads` threads.
 
     Raises:
         PackError: a graph that ONNX Runtime does not load.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
+        _share_arena()
         options = onnxruntime.SessionOptions()
-        options.enable_cpu_mem_arena = False  # it grows without bound where shapes vary
         options.intra_op_num_threads = threads
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         for key, value in _SETTINGS.items():
@@ -37,15 +38,37 @@ class Graph:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own errors share no base class
             raise PackError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._binding = self._session.io_binding()
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[Float32]:
-        """The named outputs.
+    def run(self, feeds: Arrays, outputs: Arrays) -> None:
+        """Computes into the arrays `outputs`. Of `feeds`, what the graph does not know is left out.
+
+        All arrays must be contiguous.
 
         Raises:
             EngineError: ONNX Runtime cannot compute them.
         """
+        binding = self._binding
+        for name in self._inputs & feeds.keys():
+            array = feeds[name]
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         try:
-            results: list[Float32] = self._session.run(list(outputs), dict(feeds))
+            self._session.run_with_iobinding(binding)
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime cannot compute a block: {error}") from error
-        return results
+        finally:
+            binding.clear_binding_inputs()
+            binding.clear_binding_outputs()
+
+
+@cache
+def _share_arena() -> None:
+    """One arena for the process, which grows by what is asked for instead of by powers of two."""
+    settings = {"arena_extend_strategy": 1}
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(settings))

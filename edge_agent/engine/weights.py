@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ class WeightMap:
         self._manifest = manifest
         self._map = _open(pack_dir / WEIGHTS, manifest)
         self._arrays = {name: self._view(name) for name in manifest.tensors}
-        self._buffers: dict[str, Float32] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
@@ -53,12 +53,11 @@ class WeightMap:
             rows *= scale[indices]
         return rows
 
-    def block(self, index: int) -> dict[str, Float32]:
-        """The tensors of one block by local name. Every block is expanded into the same buffers."""
-        for name in self._manifest.block_weights:
-            self._buffers[name] = self.tensor(f"block.{index}.{name}", self._buffers.get(name))
+    def block(self, index: int, out: Mapping[str, Float32]) -> None:
+        """Expands the tensors of one block, by local name, into the arrays `out`."""
+        for name, array in out.items():
+            self.tensor(f"block.{index}.{name}", array)
         self.release(f"block.{index}")
-        return self._buffers
 
     def release(self, section: str) -> None:
         """Gives the pages of a section back to the system; they come in again when they are read."""

@@ -4,14 +4,15 @@
 
     manifest.json    this module's `Manifest`; names every other file with its sha256
     weights.bin      all tensors, each at a multiple of 64 bytes, to be memory-mapped
-    forward.onnx     one block: x, mask, its weights, its adapters -> y
-    vjp.onnx         the same block: and dy -> dx and the gradient of every adapter
+    forward.onnx     one block: x, mask, its effective weights -> y, and what its linear layers put out
+    backward.onnx    the same block: those, its ranks and dy -> dx and the gradient of every rank
     tokenizer.json   for the `tokenizers` library
 
 The resident supervisor reads manifests and verifies files, so this module keeps numpy out; the tensors themselves
 are read by `edge_agent.engine.weights`.
 
 Pack formats, newest first:
+    2  2026-11-23  graphs take effective weights; backward.onnx in place of vjp.onnx; causal.
     1  2026-11-22  first.
 """
 
@@ -29,13 +30,13 @@ from edge_agent.wire.errors import PackError
 if TYPE_CHECKING:
     from edge_agent.wire.ranks import Layout
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.bin"
 FORWARD = "forward.onnx"
-VJP = "vjp.onnx"
+BACKWARD = "backward.onnx"
 TOKENIZER = "tokenizer.json"
-FILES = frozenset({WEIGHTS, FORWARD, VJP, TOKENIZER})
+FILES = frozenset({WEIGHTS, FORWARD, BACKWARD, TOKENIZER})
 """What a manifest lists; together with the manifest itself, the whole pack."""
 ALIGNMENT_BYTES = 64
 SECTION_BYTES = 65_536
@@ -109,6 +110,8 @@ class Manifest(Entry, frozen=True):
     pad_token_id: Annotated[int, Meta(ge=0, le=2**31)]
     pooling: Literal["mean", "cls", "pooler"]
     embedding_norm_eps: float
+    causal: bool
+    """Whether a token sees those before it only."""
     modules: tuple[ModuleEntry, ...]
     block_weights: tuple[str, ...]
     """Local names of a block's frozen tensors: inputs of both graphs, the same for every block."""

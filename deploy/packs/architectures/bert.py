@@ -7,19 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .parts import (
-    Adapters,
-    Block,
-    Parts,
-    Weights,
-    activation,
-    adapted,
-    attention,
-    layer_norm,
-    require,
-    take,
-    transposed,
-)
+from deploy.packs.attention import Heads, attention
+from deploy.packs.tape import Tape
+
+from .parts import Block, Linear, Parts, activation, require, take, transposed
 
 _LINEARS = (
     "attention.self.query",
@@ -39,7 +30,7 @@ def parts(config: Any, state: Mapping[str, Tensor]) -> Parts:
     require(config, "is_decoder", False)
     names = [f"{layer}.{kind}" for layer in _LINEARS + _NORMS for kind in ("weight", "bias")]
     return Parts(
-        block=_block(config.num_attention_heads, config.layer_norm_eps, config.hidden_act),
+        block=_block(config),
         heads=config.num_attention_heads,
         max_tokens=config.max_position_embeddings,
         pad_token_id=config.pad_token_id,
@@ -76,16 +67,20 @@ def _pooler(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return transposed(take(state, {"weight": "pooler.dense.weight", "bias": "pooler.dense.bias"}))
 
 
-def _block(heads: int, eps: float, hidden_act: str) -> Block:
-    act = activation(hidden_act)
+def _block(config: Any) -> Block:
+    heads = Heads(config.num_attention_heads, config.hidden_size // config.num_attention_heads)
+    act, eps = activation(config.hidden_act), config.layer_norm_eps
 
-    def block(x: Tensor, mask: Tensor, weights: Weights, adapters: Adapters) -> Tensor:
-        flat = x.flatten(0, 1)
-        q, k, v = (adapted(flat, f"attention.self.{part}", weights, adapters) for part in ("query", "key", "value"))
-        mixed = adapted(attention(q, k, v, mask, heads), "attention.output.dense", weights, adapters)
-        attended = layer_norm(mixed + flat, "attention.output.LayerNorm", weights, eps)
-        wide = act(adapted(attended, "intermediate.dense", weights, adapters))
-        narrow = adapted(wide, "output.dense", weights, adapters)
-        return layer_norm(narrow + attended, "output.LayerNorm", weights, eps).reshape(x.shape)
+    def block(tape: Tape, linear: Linear, x: str) -> str:
+        q, k, v = linear(x, "attention.self.query", "attention.self.key", "attention.self.value")
+        (mixed,) = linear(attention(tape, q, k, v, heads), "attention.output.dense")
+        attended = _norm(tape, tape.add(mixed, x), "attention.output.LayerNorm", eps)
+        (wide,) = linear(attended, "intermediate.dense")
+        (narrow,) = linear(tape.activation(wide, act), "output.dense")
+        return _norm(tape, tape.add(narrow, attended), "output.LayerNorm", eps)
 
     return block
+
+
+def _norm(tape: Tape, x: str, name: str, eps: float) -> str:
+    return tape.layer_norm(x, f"{name}.weight", f"{name}.bias", eps)

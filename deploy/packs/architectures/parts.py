@@ -1,30 +1,27 @@
-"""What every family of models is taken apart into, and the layer that they share."""
+"""What every family of models is taken apart into."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
+from deploy.packs.tape import ACTIVATIONS, Tape
 from edge_agent.wire.errors import PackError
 
 
-class Adapter(NamedTuple):
-    """The ranks of one linear layer: `A (r, d_in)`, `E (r,)` with the scale in it, `B (r, d_out)`."""
+class Linear(Protocol):
+    """Applies linear layers of the block, ranks and bias included, to their common input."""
 
-    A: Tensor
-    E: Tensor
-    B: Tensor
+    def __call__(self, x: str, *modules: str) -> list[str]:
+        """`(n, d_in)` -> one `(n, d_out)` a module."""
 
 
-Weights = Mapping[str, Tensor]
-Adapters = Mapping[str, Adapter]
-Block = Callable[[Tensor, Tensor, Weights, Adapters], Tensor]
-"""`(x (b, s, d), additive mask (b, 1, 1, s), weights, adapters) -> y (b, s, d)`."""
+Block = Callable[[Tape, Linear, str], str]
+"""Writes a block: the tape, its linear layers, `x (n, d)` -> `y (n, d)`. Frozen tensors are values under their local
+names."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Parts:
     and named `<module>.weight`; each of them is a module to adapt, called `module_prefix.<block>.<module>`.
     `embeddings` has `word` and, where the model has them, `position` (row 0 is the first token's; constant rows such
     as the token type's are added in), `norm.weight` and `norm.bias`. `pooler` has `weight` `(d, d)` and `bias`, or is
-    empty.
+    empty. In a `causal` model a token sees those before it only.
     """
 
     block: Block
@@ -47,6 +44,12 @@ class Parts:
     embeddings: dict[str, Tensor]
     embedding_norm_eps: float
     pooler: dict[str, Tensor] = field(default_factory=dict)
+    causal: bool = False
+
+    @property
+    def d_model(self) -> int:
+        """Width of the hidden states."""
+        return self.embeddings["word"].shape[1]
 
     @property
     def modules(self) -> dict[str, tuple[int, int]]:
@@ -55,49 +58,15 @@ class Parts:
         return {name.removesuffix(".weight"): (shape[0], shape[1]) for name, shape in matrices.items()}
 
 
-def adapted(x: Tensor, name: str, weights: Weights, adapters: Adapters) -> Tensor:
-    """`x W + bias + ((x A^T) * E) B`, the adapted linear layer `name`, for `x (tokens of all examples, d_in)`."""
-    A, E, B = adapters[name]
-    delta = torch.addmm(weights[f"{name}.bias"], torch.matmul(x, A.t()) * E, B)
-    return torch.addmm(delta, x, weights[f"{name}.weight"])
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of `(b * s, d)` under an additive mask `(b, 1, 1, s)`."""
-    batch, tokens, (rows, d_model) = mask.shape[0], mask.shape[3], q.shape
-
-    def split(t: Tensor) -> Tensor:
-        return t.reshape(batch, tokens, heads, d_model // heads).transpose(1, 2)
-
-    # Scaling q instead of the scores touches fewer numbers.
-    scores = torch.matmul(split(q * (d_model // heads) ** -0.5), split(k).transpose(2, 3))
-    mixed = torch.matmul(torch.softmax(scores + mask, dim=-1), split(v))
-    return mixed.transpose(1, 2).reshape(rows, d_model)
-
-
-def layer_norm(x: Tensor, name: str, weights: Weights, eps: float) -> Tensor:
-    """Layer normalisation over the last dimension."""
-    return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
-
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": functional.gelu,
-    "gelu_new": lambda x: functional.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: functional.gelu(x, approximate="tanh"),
-    "relu": functional.relu,
-    "silu": functional.silu,
-}
-
-
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation that a configuration calls `name`.
+def activation(name: str) -> str:
+    """`name`, if it is an activation that blocks can compute.
 
     Raises:
-        PackError: an activation that is not supported.
+        PackError: it is not.
     """
-    if name not in _ACTIVATIONS:
-        raise PackError(f"activation {name!r} is not supported: expected one of {', '.join(sorted(_ACTIVATIONS))}")
-    return _ACTIVATIONS[name]
+    if name not in ACTIVATIONS:
+        raise PackError(f"activation {name!r} is not supported: expected one of {', '.join(sorted(ACTIVATIONS))}")
+    return name
 
 
 def take(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -1,0 +1,118 @@
+"""One block of the model at a time: its effective weights, forward and backward through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_agent.wire.pack import BACKWARD, FORWARD, Manifest, ModuleEntry
+from edge_agent.wire.ranks import Rows
+
+from .protocol import Float32
+from .scratch import Scratch
+from .session import Graph
+from .weights import WeightMap
+
+Arrays = dict[str, Float32]
+
+
+class Factors(NamedTuple):
+    """The ranks of one module: `A (r, d_in)`, `E (r,)` with the scale in it, `B (r, d_out)`."""
+
+    A: Float32
+    E: Float32
+    B: Float32
+
+
+class Blocks:
+    """The blocks of a pack. `scale` is `s` in `W0 + s * B diag(E) A`.
+
+    Hidden states are `(n, d)`: the tokens of all sequences one below the other.
+    """
+
+    def __init__(self, pack_dir: Path, manifest: Manifest, weights: WeightMap, *, threads: int, scale: float) -> None:
+        self._pack_dir = pack_dir
+        self._manifest = manifest
+        self._weights = weights
+        self._threads = threads
+        self._scale = np.float32(scale)
+        self._shapes = {name: manifest.tensors[f"block.0.{name}"].shape for name in manifest.block_weights}
+        self.scratch = Scratch()
+
+    @cached_property
+    def _forward_graph(self) -> Graph:
+        return Graph(self._pack_dir / FORWARD, self._threads)
+
+    @cached_property
+    def _backward_graph(self) -> Graph:
+        return Graph(self._pack_dir / BACKWARD, self._threads)
+
+    def modules(self, block: int) -> list[ModuleEntry]:
+        """The adapted layers of a block."""
+        return [module for module in self._manifest.modules if module.block == block]
+
+    def factors(self, block: int, rows: Rows) -> dict[str, Factors]:
+        """The ranks of a block's modules, by local name."""
+        return {module.local: self._split(rows[module.name], module.d_in) for module in self.modules(block)}
+
+    def weights(self, block: int, factors: Mapping[str, Factors], *, slot: int) -> Arrays:
+        """The effective weights of a block, in memory that the next call with the same `slot` overwrites."""
+        out = {name: self.scratch.array(("weight", slot, name), shape) for name, shape in self._shapes.items()}
+        self._weights.block(block, out)
+        for name, factor in factors.items():
+            merge(out[f"{name}.weight"], factor)
+        return out
+
+    def kept(self, block: int, tokens: int, *, slot: int) -> Arrays:
+        """Memory for what the linear layers of a block put out for `tokens` tokens; overwritten as in `weights`."""
+        return {
+            f"kept.{m.local}": self.scratch.array(("kept", slot, m.local), (tokens, m.d_out))
+            for m in self.modules(block)
+        }
+
+    def forward(self, feeds: Arrays, y: Float32, kept: Arrays) -> None:
+        """Computes into `y` and into the arrays `kept`, which may be none."""
+        self._forward_graph.run(feeds, {"y": y, **kept})
+
+    def backward(self, feeds: Arrays, factors: Mapping[str, Factors]) -> tuple[Float32, dict[str, Factors]]:
+        """`dx`, and the gradients of the factors."""
+        dx = self.scratch.array("dx", feeds["x"].shape)
+        gradients = {name: Factors(*(np.empty_like(array) for array in factor)) for name, factor in factors.items()}
+        self._backward_graph.run({**feeds, **_named("", factors)}, {"dx": dx, **_named("d", gradients)})
+        return dx, gradients
+
+    def table(self, gradient: Factors) -> Float32:
+        """The gradient of a module's rows `[A_i | E_i | B_i]`."""
+        return np.concatenate([gradient.A, (gradient.E * self._scale)[:, None], gradient.B], axis=1)
+
+    def _split(self, table: Float32, d_in: int) -> Factors:
+        A, E, B = table[:, :d_in], table[:, d_in] * self._scale, table[:, d_in + 1 :]
+        return Factors(np.ascontiguousarray(A), E, np.ascontiguousarray(B))
+
+
+_MERGED_AT_ONCE = 65_536
+
+
+def merge(weight: Float32, factors: Factors) -> None:
+    """Adds `A^T diag(E) B` to `weight (d_in, d_out)`, a few rows at a time, so that they stay in the cache."""
+    if not len(factors.E):
+        return
+    right = factors.E[:, None] * factors.B
+    for part in _parts(len(weight), max(1, _MERGED_AT_ONCE // weight.shape[1])):
+        weight[part] += factors.A.T[part] @ right
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _named(prefix: str, factors: Mapping[str, Factors]) -> Arrays:
+    return {
+        f"{prefix}{letter}.{name}": array
+        for name, factor in factors.items()
+        for letter, array in factor._asdict().items()
+    }
