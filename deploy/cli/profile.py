@@ -11,12 +11,18 @@ import msgspec
 
 if TYPE_CHECKING:
     from profiling.budget import Row
+    from profiling.installed import Size
 
 MIB = 2**20
+_HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 _BUDGET = """\
 Trains one round under each of several memory budgets, on the device's own data, and shows the plan that each leads to,
 the peak that was predicted and the one that was measured. The agent must have joined a fleet before (a demo's agents
 have: RUN/agents/NAME/agent.toml). Nothing is sent or kept.
+"""
+_INSTALLED = """\
+Installs what an agent needs into a temporary folder, as a board of another kind would, and shows what it takes on its
+disk. Compiled bytecode is what 'pip install --no-compile' leaves out.
 """
 
 
@@ -29,6 +35,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     budget.add_argument("mib", type=int, nargs="+", metavar="MIB", help="budgets in MiB")
     budget.add_argument("--json", action="store_true", help="print the rows as JSON")
     budget.set_defaults(run=run_budget)
+    installed = commands.add_parser("installed", help="what an agent takes on a board's disk", description=_INSTALLED)
+    installed.add_argument("--machine", default="aarch64", help="as `uname -m` says it (default: %(default)s)")
+    installed.add_argument("--python", default=_HERE, metavar="X.Y", help="the board's Python (default: %(default)s)")
+    installed.add_argument(
+        "-c", "--constraint", type=Path, metavar="FILE", help="versions to choose, as pip takes them"
+    )
+    installed.add_argument("--json", action="store_true", help="print the sizes as JSON")
+    installed.set_defaults(run=run_installed)
 
 
 def run_budget(args: argparse.Namespace) -> int:
@@ -43,6 +57,36 @@ def run_budget(args: argparse.Namespace) -> int:
     for row in rows:
         print(_line(row))
     return 0
+
+
+def run_installed(args: argparse.Namespace) -> int:
+    """Measures an installation. Raises as `profiling.installed.measure`."""
+    from profiling import installed  # noqa: PLC0415 (a help text needs none of it)
+
+    machine = installed.Machine(args.machine, args.python)
+    sizes = installed.measure(installed.agent_requirements(), machine, args.constraint)
+    if args.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(sizes), indent=2) + b"\n")
+        return 0
+    print(f"{'distribution':<28}  {'MB':>6}  bytecode MB")
+    for size in sizes:
+        print(
+            f"{size.name + ' ' + size.version:<28}  {size.size_bytes / 1e6:>6.1f}  {size.compiled_bytes / 1e6:>11.1f}"
+        )
+    for line in _sums(sizes, installed.LIMIT_BYTES):
+        print(line)
+    return 0
+
+
+def _sums(sizes: list[Size], limit_bytes: int) -> list[str]:
+    without_bytes = sum(size.size_bytes for size in sizes)
+    with_bytes = without_bytes + sum(size.compiled_bytes for size in sizes)
+    sums = {"without bytecode": without_bytes, "with bytecode": with_bytes}
+    return [
+        f"{what:<16}  {size_bytes / 1e6:.1f} MB: {'within' if size_bytes <= limit_bytes else 'over'} "
+        f"the limit of {limit_bytes / 1e6:.0f} MB"
+        for what, size_bytes in sums.items()
+    ]
 
 
 def _line(row: Row) -> str:
