@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +120,13 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path, content: bytes | N
 def test_room_for_special_tokens_only_is_refused(path: Path) -> None:
     with pytest.raises(PackError, match=r"adds 2 special tokens .* raise max_tokens"):
         Tokeniser(path, PAD, 2)
+
+
+def test_no_hub_client_is_imported(path: Path) -> None:
+    """A board's constraints choose it for its size alone, which holds as long as nothing imports it."""
+    code = (
+        "import sys; from pathlib import Path; from edge_agent.tokenise import Tokeniser; "
+        "Tokeniser(Path(sys.argv[1]), 0, 8).encode(['pump']); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert not {"huggingface_hub", "filelock", "fsspec", "requests"} & set(done.stdout.split())
