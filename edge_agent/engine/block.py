@@ -34,22 +34,21 @@ class Blocks:
     Hidden states are `(n, d)`: the tokens of all sequences one below the other.
     """
 
-    def __init__(self, pack_dir: Path, manifest: Manifest, weights: WeightMap, *, threads: int, scale: float) -> None:
+    def __init__(self, pack_dir: Path, manifest: Manifest, weights: WeightMap, *, scale: float) -> None:
         self._pack_dir = pack_dir
         self._manifest = manifest
         self._weights = weights
-        self._threads = threads
         self._scale = np.float32(scale)
         self._shapes = {name: manifest.tensors[f"block.0.{name}"].shape for name in manifest.block_weights}
         self.scratch = Scratch()
 
     @cached_property
     def _forward_graph(self) -> Graph:
-        return Graph(self._pack_dir / FORWARD, self._threads)
+        return Graph(self._pack_dir / FORWARD)
 
     @cached_property
     def _backward_graph(self) -> Graph:
-        return Graph(self._pack_dir / BACKWARD, self._threads)
+        return Graph(self._pack_dir / BACKWARD)
 
     def modules(self, block: int) -> list[ModuleEntry]:
         """The adapted layers of a block."""
@@ -67,12 +66,19 @@ class Blocks:
             merge(out[f"{name}.weight"], factor)
         return out
 
-    def kept(self, block: int, tokens: int, *, slot: int) -> Arrays:
-        """Memory for what the linear layers of a block put out for `tokens` tokens; overwritten as in `weights`."""
+    def kept(self, block: int, tokens: int) -> Arrays:
+        """Memory for what the linear layers of a block put out for `tokens` tokens: of the block alone."""
         return {
-            f"kept.{m.local}": self.scratch.array(("kept", slot, m.local), (tokens, m.d_out))
+            f"kept.{m.local}": self.scratch.array(("kept", block, m.local), (tokens, m.d_out))
             for m in self.modules(block)
         }
+
+    def again(self, feeds: Arrays) -> Arrays:
+        """What the linear layers put out for one micro-batch, in memory of this thread."""
+        tokens = len(feeds["x"])
+        outputs = {f"kept.{m.local}": self.scratch.own(("kept", m.local), (tokens, m.d_out)) for m in self.modules(0)}
+        self.forward(feeds, self.scratch.own("y", feeds["x"].shape), outputs)
+        return outputs
 
     def forward(self, feeds: Arrays, y: Float32, kept: Arrays) -> None:
         """Computes into `y` and into the arrays `kept`, which may be none."""
@@ -80,7 +86,7 @@ class Blocks:
 
     def backward(self, feeds: Arrays, factors: Mapping[str, Factors]) -> tuple[Float32, dict[str, Factors]]:
         """`dx`, and the gradients of the factors."""
-        dx = self.scratch.array("dx", feeds["x"].shape)
+        dx = self.scratch.own("dx", feeds["x"].shape)
         gradients = {name: Factors(*(np.empty_like(array) for array in factor)) for name, factor in factors.items()}
         self._backward_graph.run({**feeds, **_named("", factors)}, {"dx": dx, **_named("d", gradients)})
         return dx, gradients

@@ -4,14 +4,18 @@ All micro-batches pass a block before the next block is looked at, so a block's 
 the way up the inputs of the blocks that train are kept; on the way back what lies inside of a block is computed again
 (gradient checkpointing, arXiv 1604.06174, with one checkpoint a block), except in the `kept_blocks` uppermost, whose
 effective weights and outputs of linear layers are kept as well.
+
+Each micro-batch is computed by one thread from end to end, `threads` of them at a time: cores that share the work of one
+small product wait for each other more than they compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,7 +23,7 @@ from edge_agent.wire.errors import EngineError
 from edge_agent.wire.pack import load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
-from .block import Arrays, Blocks, Factors
+from .block import Arrays, Blocks
 from .checks import check_batch, check_rows
 from .embedding import embed
 from .head import classify, cross_entropy, pooling_of
@@ -27,6 +31,7 @@ from .protocol import Batch, Float32, Gradients
 from .weights import WeightMap
 
 _MASKED = np.finfo(np.float32).min
+_Result = TypeVar("_Result")
 _SHARED = -1
 """The slot of memory that blocks use in turn; a kept block has its own."""
 
@@ -48,7 +53,8 @@ class BlockwiseEngine:
             raise EngineError(f"the layout's modules are not those of {self._manifest.model}: another pack was meant")
         self._weights = WeightMap(pack_dir, self._manifest)
         self._pooling = pooling_of(self._manifest, self._weights)
-        self._blocks = Blocks(pack_dir, self._manifest, self._weights, threads=threads, scale=scale)
+        self._blocks = Blocks(pack_dir, self._manifest, self._weights, scale=scale)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
 
     def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int, kept_blocks: int = 0) -> Gradients:
         """See `Engine.step`."""
@@ -98,11 +104,12 @@ class BlockwiseEngine:
             keep = block >= first_kept
             weights, outputs = self._expand(given, block, keep), {}
             if keep:
-                outputs = self._blocks.kept(block, given.tokens, slot=block)
+                outputs = self._blocks.kept(block, given.tokens)
                 kept[block] = _Kept(weights, outputs)
             x, y = states[-1], self._state(given, block, stop)
-            for part in given.parts():
-                self._blocks.forward(part.feeds(x, weights), y[part.tokens], part.of(outputs))
+            self._each(
+                given, lambda part: self._blocks.forward(part.feeds(x, weights), y[part.tokens], part.of(outputs))
+            )
             states[-1 if block < stop else len(states) :] = [y]
         return states, kept
 
@@ -110,22 +117,19 @@ class BlockwiseEngine:
         """Gradients of the block's living modules. `dy` becomes the gradient of the block's input `x`."""
         weights = kept.weights if kept else self._expand(given, block, False)
         factors = self._blocks.factors(block, given.rows)
-        sums: dict[str, Float32] = {}
-        for part in given.parts():
-            feeds = part.feeds(x, weights) | {"dy": dy[part.tokens]}
-            outputs = part.of(kept.outputs) if kept else self._again(part, feeds)
-            dy[part.tokens], gradients = self._blocks.backward(feeds | outputs, factors)
-            for name, gradient in gradients.items():
-                table = self._blocks.table(gradient)
-                sums[name] = sums[name] + table if name in sums else table
-        return {m.name: sums[m.local] for m in self._blocks.modules(block)}
 
-    def _again(self, part: _Part, feeds: Arrays) -> Arrays:
-        """What the linear layers put out for one micro-batch."""
-        count = len(feeds["x"])
-        outputs = self._blocks.kept(self._layout.blocks - 1, count, slot=_SHARED)
-        self._blocks.forward(feeds, self._blocks.scratch.array("y", feeds["x"].shape), outputs)
-        return outputs
+        def pull(part: _Part) -> dict[str, Float32]:
+            feeds = part.feeds(x, weights) | {"dy": dy[part.tokens]}
+            outputs = part.of(kept.outputs) if kept else self._blocks.again(feeds)
+            dy[part.tokens], gradients = self._blocks.backward(feeds | outputs, factors)
+            return {name: self._blocks.table(gradient) for name, gradient in gradients.items()}
+
+        gradients = self._each(given, pull)
+        return {m.name: np.sum([part[m.local] for part in gradients], axis=0) for m in self._blocks.modules(block)}
+
+    def _each(self, given: _Given, work: Callable[[_Part], _Result]) -> list[_Result]:
+        """What `work` makes of every micro-batch, in order."""
+        return list(self._pool.map(work, given.parts()))
 
     def _expand(self, given: _Given, block: int, keep: bool) -> Arrays:
         factors = self._blocks.factors(block, given.rows)

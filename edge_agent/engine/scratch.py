@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Hashable
 
 import numpy as np
@@ -24,6 +25,10 @@ class Scratch:
             self._arrays.pop(key, None)  # before the larger one is made: both together would be the peak
             kept = self._arrays[key] = np.empty(size, np.float32)
         return kept[:size].reshape(shape)
+
+    def own(self, key: Hashable, shape: tuple[int, ...]) -> Float32:
+        """As `array`, but each thread that asks has memory of its own."""
+        return self.array((threading.get_ident(), key), shape)
 
     def clear(self) -> None:
         """Gives all memory back."""

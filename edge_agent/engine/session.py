@@ -14,23 +14,22 @@ from edge_agent.wire.errors import EngineError, PackError
 
 _SETTINGS = {
     "session.disable_prepacking": "1",  # prepacking copies weights to the heap
-    "session.intra_op.allow_spinning": "0",  # the cores are shared with whatever else the board does
     "session.use_env_allocators": "1",  # one arena for both graphs
 }
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Graph:
-    """A graph of a pack, computing with `threads` threads.
+    """A graph of a pack. It computes with one thread, but several threads may run it at once.
 
     Raises:
         PackError: a graph that ONNX Runtime does not load.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path) -> None:
         _share_arena()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         for key, value in _SETTINGS.items():
             options.add_session_config_entry(key, value)
@@ -39,7 +38,6 @@ class Graph:
         except Exception as error:  # ONNX Runtime's own errors share no base class
             raise PackError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
         self._inputs = {value.name for value in self._session.get_inputs()}
-        self._binding = self._session.io_binding()
 
     def run(self, feeds: Arrays, outputs: Arrays) -> None:
         """Computes into the arrays `outputs`. Of `feeds`, what the graph does not know is left out.
@@ -49,7 +47,7 @@ class Graph:
         Raises:
             EngineError: ONNX Runtime cannot compute them.
         """
-        binding = self._binding
+        binding = self._session.io_binding()
         for name in self._inputs & feeds.keys():
             array = feeds[name]
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -59,9 +57,6 @@ class Graph:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime cannot compute a block: {error}") from error
-        finally:
-            binding.clear_binding_inputs()
-            binding.clear_binding_outputs()
 
 
 @cache
