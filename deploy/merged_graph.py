@@ -79,7 +79,7 @@ def _embedding(manifest: Manifest) -> list[onnx.NodeProto]:
         ]
         last = "placed"
     if "embedding.norm.weight" in manifest.tensors:
-        norm, eps = [last, "embedding.norm.weight", "embedding.norm.bias"], manifest.embedding_norm_eps
+        norm, eps = [last, "embedding.norm.weight", "embedding.norm.bias"], manifest.norm_eps
         nodes.append(helper.make_node("LayerNormalization", norm, [_EMBEDDED], axis=-1, epsilon=eps))
     else:
         nodes.append(helper.make_node("Identity", [last], [_EMBEDDED]))

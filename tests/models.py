@@ -23,19 +23,34 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = tuple(f"word{index}" for index in range(60))
 BLOCKS = 3
 D_MODEL = 32
+TOKENS = 64
+_COMMON = {"hidden_size": D_MODEL, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "intermediate_size": 48}
+_DISTILBERT = {"dim": D_MODEL, "n_layers": BLOCKS, "n_heads": 4, "hidden_dim": 48}
+_GPT2 = {"n_embd": D_MODEL, "n_layer": BLOCKS, "n_head": 4, "n_inner": 48, "n_positions": TOKENS}
+_LLAMA = {"num_key_value_heads": 2, "tie_word_embeddings": True}
+FAMILIES: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "bert": (transformers.BertModel, {**_COMMON, "max_position_embeddings": TOKENS}),
+    "distilbert": (transformers.DistilBertModel, {**_DISTILBERT, "max_position_embeddings": TOKENS}),
+    "roberta": (transformers.RobertaModel, {**_COMMON, "max_position_embeddings": TOKENS + 2, "pad_token_id": 1}),
+    "mpnet": (transformers.MPNetModel, {**_COMMON, "max_position_embeddings": TOKENS + 2}),
+    "llama": (transformers.LlamaForCausalLM, {**_COMMON, **_LLAMA, "max_position_embeddings": TOKENS}),
+    "gpt2": (transformers.GPT2LMHeadModel, _GPT2),
+}
+"""The class of each family and the settings that make it tiny."""
 
 
-def tiny_model(model_dir: Path, *, vocabulary: Iterable[str] = WORDS, sentence: bool = True, **config: Any) -> Path:
-    """A BERT of 3 blocks, 32 wide, as a folder in Hugging Face layout: config.json, model.safetensors, tokenizer.json.
+def tiny_model(
+    model_dir: Path, family: str = "bert", *, vocabulary: Iterable[str] = WORDS, sentence: bool = True, **config: Any
+) -> Path:
+    """A model of 3 blocks, 32 wide, as a folder in Hugging Face layout: config.json, model.safetensors, tokenizer.json.
 
     `vocabulary` are whole words, lower case. `sentence` marks it as a sentence encoder, which is pooled by the mean;
-    `config` overrides fields of `transformers.BertConfig`.
+    `config` overrides settings of the family's configuration.
     """
     words = [*SPECIAL, *vocabulary]
-    shape = {"hidden_size": D_MODEL, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "intermediate_size": 48}
-    settings = {"vocab_size": len(words), "max_position_embeddings": 64, **shape, **config}
+    of_family, settings = FAMILIES[family]
     torch.manual_seed(0)
-    model = transformers.BertModel(transformers.BertConfig(**settings))
+    model = of_family(of_family.config_class(**{"vocab_size": len(words), **settings, **config}))
     _randomise(model)
     model.save_pretrained(model_dir)
     _tokenizer(words).save(str(model_dir / "tokenizer.json"))
@@ -45,17 +60,18 @@ def tiny_model(model_dir: Path, *, vocabulary: Iterable[str] = WORDS, sentence: 
 
 
 @functools.cache
-def tiny_pack(weights: str = "int8") -> Path:
+def tiny_pack(weights: str = "int8", family: str = "bert", *, sentence: bool = True) -> Path:
     """The pack of `tiny_model`: to be read, not written.
 
-    It takes half a minute to build, so all test processes of this user share it, until the code that builds it changes.
+    It takes seconds to build, so all test processes of this user share it, until the code that builds it changes.
     """
-    folder = Path(tempfile.gettempdir()) / f"rankfleet-tiny-{getpass.getuser()}-{_builder_sha256()[:16]}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    root = Path(tempfile.gettempdir()) / f"rankfleet-tiny-{getpass.getuser()}-{_builder_sha256()[:16]}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    folder = root / (family if sentence else f"{family}-bare")
+    with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "model").exists():
-            tiny_model(folder / "new").rename(folder / "model")
+            tiny_model(folder / "new", family, sentence=sentence).rename(folder / "model")
         build_pack(folder / "model", folder / weights, weights=weights)
     return folder / weights
 
@@ -73,7 +89,8 @@ def tiny_source(pack_dir: Path) -> Path:
 def _randomise(model: torch.nn.Module) -> None:
     """Every parameter random, biases and norms too: zeros and ones would hide errors."""
     for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, mean=float(name.endswith("LayerNorm.weight")), std=0.2)
+        norm = parameter.dim() == 1 and name.endswith(".weight")
+        torch.nn.init.normal_(parameter, mean=float(norm), std=0.2)
 
 
 def _tokenizer(words: list[str]) -> Tokenizer:

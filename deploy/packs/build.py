@@ -1,8 +1,7 @@
-"""Builds a model pack from a model folder in Hugging Face layout."""
+"""Builds a model pack from a model folder."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import onnx
 
 from edge_agent.wire.errors import PackError
 from edge_agent.wire.pack import (
+    BACKWARD,
     FORMAT,
     FORWARD,
     MANIFEST,
     TOKENIZER,
-    BACKWARD,
     WEIGHTS,
     FileEntry,
     Manifest,
@@ -28,7 +27,7 @@ from edge_agent.wire.pack import (
 from .architectures import take_apart
 from .architectures.parts import Parts
 from .graphs import backward_graph, forward_graph
-from .source import Source, read_source, source_sha256
+from .source import Pooling, Source, read_source, source_sha256
 from .tensors import WeightsType, largest_section_bytes, write_tensors
 
 
@@ -50,7 +49,7 @@ def build_pack(model_dir: Path, out_dir: Path, *, weights: WeightsType = "int8")
     with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}-", dir=out_dir.parent) as temporary:
         pack_dir = Path(temporary) / "pack"
         pack_dir.mkdir()
-        shutil.copyfile(model_dir / TOKENIZER, pack_dir / TOKENIZER)
+        (pack_dir / TOKENIZER).write_bytes(source.tokenizer)
         manifest = _write_pack(pack_dir, source, weights, digest)
         _replace(out_dir, pack_dir, Path(temporary) / "replaced")
     return manifest
@@ -86,8 +85,8 @@ def _write_pack(pack_dir: Path, source: Source, weights: WeightsType, digest: st
         vocabulary=parts.embeddings["word"].shape[0],
         max_tokens=parts.max_tokens,
         pad_token_id=parts.pad_token_id,
-        pooling=source.pooling,
-        embedding_norm_eps=parts.embedding_norm_eps,
+        pooling=source.pooling or _pooling(parts),
+        norm_eps=parts.norm_eps,
         causal=parts.causal,
         modules=modules,
         block_weights=tuple(parts.blocks[0]),
@@ -99,6 +98,13 @@ def _write_pack(pack_dir: Path, source: Source, weights: WeightsType, digest: st
     )
     (pack_dir / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     return manifest
+
+
+def _pooling(parts: Parts) -> Pooling:
+    """As transformers classifies: decoders by their last token, others by their pooler, if they have one."""
+    if parts.causal:
+        return "last"
+    return "pooler" if parts.pooler else "mean"
 
 
 def _modules(parts: Parts) -> tuple[ModuleEntry, ...]:

@@ -1,13 +1,14 @@
 """One block as two ONNX graphs, forward and backward, for any batch, sequence length and rank.
 
-Both take `x (n, d)`, the `n = b * s` tokens of `b` sequences, `mask (b, 1, 1, s)` (`(b, 1, s, s)` for a decoder), which
-is added to the attention scores, what else `Parts.context` names, and the block's frozen tensors under their local
-names. The matrices are the *effective* ones, `W0 + s * B diag(E) A`: the engine merges the ranks while it expands the
-weights, which costs less than to carry them through every token.
+Both take `x (n, d)`, the `n = b * s` tokens of `b` sequences, and the block's frozen tensors under their local names;
+`mask (b, 1, 1, s)` (`(b, 1, s, s)` for a decoder), which is added to the attention scores; and where the model has them
+`relative (1, heads, s, s)`, which is added too, `cos` and `sin` `(s, size)`, which turn queries and keys. The matrices
+are the *effective* ones, `W0 + s * B diag(E) A`: the engine merges the ranks while it expands the weights, which costs
+less than to carry them through every token.
 
 `forward` yields `y (n, d)` and `kept.<module> (n, d_out)`, what each linear layer put out. `backward` takes those in
-place of computing them, the factors `A.<module> (r, d_in)`, `E.<module> (r,)` with the scale in it, `B.<module>
-(r, d_out)` and `dy (n, d)`; it yields `dx (n, d)` and the gradients `dA.<module>`, `dE.<module>`, `dB.<module>`. So what
+place of computing them, the factors `A.<module> (r, d_in)`, `E.<module> (r,)` with the scale in it, `B.<module> (r,
+d_out)` and `dy (n, d)`; it yields `dx (n, d)` and the gradients `dA.<module>`, `dE.<module>`, `dB.<module>`. So what
 lies between the linear layers is computed again on the way back, and it is the engine's choice to keep what they put
 out, or to run `forward` again first.
 """
@@ -110,7 +111,11 @@ def _bias(parts: Parts, module: str) -> list[str]:
 
 
 def _context(parts: Parts) -> dict[str, _Shape]:
-    return {"mask": ("batch", 1, "sequence" if parts.causal else 1, "sequence")}
+    sequence = "sequence"
+    shapes: dict[str, _Shape] = {"mask": ("batch", 1, sequence if parts.causal else 1, sequence)}
+    if "relative" in parts.context:
+        shapes["relative"] = (1, parts.heads, sequence, sequence)
+    return shapes | {name: (sequence, parts.context[name].shape[1]) for name in ("cos", "sin") if name in parts.context}
 
 
 def _frozen(parts: Parts) -> dict[str, _Shape]:

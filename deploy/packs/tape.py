@@ -82,6 +82,12 @@ class Tape:
         pullback: Pullback = lambda dy: {a: self.op("Mul", dy, b), b: self.op("Mul", dy, a)}  # noqa: E731
         return self.record(self.op("Mul", a, b), pullback)
 
+    def split(self, x: str, widths: Sequence[int]) -> list[str]:
+        """`x (n, sum of widths)` as one `(n, width)` each, all of which must lead to the graph's output."""
+        parts = self.ops("Split", [x, self.constant(widths)], len(widths), axis=-1)
+        self.record_all(parts, lambda *gradients: {x: self.op("Concat", *gradients, axis=-1)})
+        return parts
+
     def activation(self, x: str, name: str) -> str:
         """The activation that transformers calls `name`: one of `ACTIVATIONS`."""
         return ACTIVATIONS[name](self, x)

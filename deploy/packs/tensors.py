@@ -17,6 +17,9 @@ from .architectures.parts import Parts
 WeightsType = Literal["int8", "fp16", "fp32"]
 Array = npt.NDArray[np.generic]
 
+_BY_ROW = frozenset({"embedding", "output"})
+_EXACT = frozenset({"context"})
+"""Sections that are added to every block's scores, or turn them: small, and their errors would add up."""
 _INT8_MOST = 127
 _SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
@@ -31,7 +34,8 @@ class Stored(NamedTuple):
 def sections(parts: Parts) -> dict[str, dict[str, Tensor]]:
     """All tensors of a model by section; a tensor's full name is `<section>.<name>`."""
     blocks = {f"block.{index}": tensors for index, tensors in enumerate(parts.blocks)}
-    named = {"embedding": parts.embeddings, **blocks, "pooler": parts.pooler}
+    after = {"final": parts.final, "pooler": parts.pooler, "output": parts.output}
+    named = {"embedding": parts.embeddings, "context": parts.context, **blocks, **after}
     return {section: tensors for section, tensors in named.items() if tensors}
 
 
@@ -58,10 +62,11 @@ def largest_section_bytes(parts: Parts, table: Mapping[str, TensorEntry]) -> int
 
 def _stored(section: str, tensors: Mapping[str, Tensor], weights: WeightsType) -> Iterator[tuple[str, Stored]]:
     """Embeddings have one scale a row, so that a row can be read alone; matrices one an output channel."""
-    axis = 1 if section == "embedding" else 0
+    axis = 1 if section in _BY_ROW else 0
     for name, tensor in tensors.items():
         values = np.ascontiguousarray(tensor.detach().numpy(), dtype=np.float32)
-        yield name, _ENCODERS[weights](values, axis) if values.ndim == 2 else Stored(values, None)
+        exact = values.ndim == 1 or section in _EXACT
+        yield name, Stored(values, None) if exact else _ENCODERS[weights](values, axis)
 
 
 def quantise(values: npt.NDArray[np.float32], axis: int) -> Stored:

@@ -8,6 +8,7 @@ from edge_agent.wire.errors import EngineError
 from edge_agent.wire.pack import Manifest
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
+from .next_token import IGNORED
 from .protocol import Batch, Int32
 
 
@@ -26,9 +27,7 @@ def check_batch(batch: Batch, manifest: Manifest, classes: int) -> None:
     if not mask.any(axis=1).all():
         raise EngineError("an example of the batch is all padding: every example needs a token at least")
     if batch.labels is not None:
-        if batch.labels.shape != ids.shape[:1]:
-            raise EngineError(f"expected {len(ids)} labels, got an array of shape {batch.labels.shape}")
-        _check_range("label", batch.labels, classes)
+        _check_labels(batch.labels, ids, manifest, classes)
 
 
 def check_rows(rows: Rows, layout: Layout) -> None:
@@ -47,6 +46,23 @@ def check_rows(rows: Rows, layout: Layout) -> None:
             )
     if len(rows[HEAD]) != layout.classes:
         raise EngineError(f"the head must have {layout.classes} rows, got {len(rows[HEAD])}")
+
+
+def _check_labels(labels: Int32, ids: Int32, manifest: Manifest, classes: int) -> None:
+    if labels.shape == ids.shape[:1]:
+        return _check_range("label", labels, classes)
+    if labels.shape != ids.shape:
+        raise EngineError(
+            f"expected {len(ids)} labels, or {ids.shape} next tokens, got an array of shape {labels.shape}"
+        )
+    if not manifest.causal:
+        raise EngineError(
+            f"{manifest.model} sees all tokens at once and cannot be trained to tell the next: give classes"
+        )
+    counted = labels[labels != IGNORED]
+    if not counted.size:
+        raise EngineError("no next token of the batch counts: every text needs two tokens at least")
+    return _check_range("next token", counted, manifest.vocabulary)
 
 
 def _check_range(what: str, values: Int32, end: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from edge_agent.wire.pack import Manifest
 
+from .norm import LayerNorm
 from .protocol import Float32, Int32
 from .weights import WeightMap
 
@@ -27,13 +28,5 @@ def _embed(weights: WeightMap, manifest: Manifest, input_ids: Int32) -> Float32:
         x += weights.gather("embedding.position", np.arange(input_ids.shape[1]))
     if "embedding.norm.weight" in weights:
         gain, bias = weights.tensor("embedding.norm.weight"), weights.tensor("embedding.norm.bias")
-        x = layer_norm(x, gain, bias, manifest.embedding_norm_eps)
+        x = LayerNorm(gain, bias, manifest.norm_eps).apply(x)
     return x
-
-
-def layer_norm(x: Float32, gain: Float32, bias: Float32, eps: float) -> Float32:
-    """Layer normalisation over the last dimension (arXiv 1607.06450)."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    normalised: Float32 = centred / np.sqrt(variance + np.float32(eps)) * gain + bias
-    return normalised

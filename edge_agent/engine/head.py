@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.wire.errors import EngineError, PackError
 from edge_agent.wire.pack import Manifest
 
 from .protocol import Float32, Int32
 from .weights import WeightMap
+
+Places = npt.NDArray[np.integer]
 
 
 class Pooling(Protocol):
@@ -56,6 +59,24 @@ class FirstPooling:
         return d_hidden
 
 
+class LastPooling:
+    """The last token's state, which has seen all the others: decoders."""
+
+    def pool(self, hidden: Float32, attention_mask: Int32) -> Float32:
+        """See `Pooling`."""
+        return hidden[self._last(attention_mask)]
+
+    def pull(self, hidden: Float32, attention_mask: Int32, d_pooled: Float32) -> Float32:
+        """See `Pooling`."""
+        d_hidden = np.zeros_like(hidden)
+        d_hidden[self._last(attention_mask)] = d_pooled
+        return d_hidden
+
+    def _last(self, attention_mask: Int32) -> tuple[Places, Places]:
+        """Padding is on the right."""
+        return np.arange(len(attention_mask)), attention_mask.sum(axis=1) - 1
+
+
 class PoolerPooling:
     """The model's own pooler, frozen: `tanh(first W + bias)`, `W (d, d)`."""
 
@@ -75,16 +96,21 @@ class PoolerPooling:
         return self._first.pull(hidden, attention_mask, d_sum @ self._weight.T)
 
 
+_WITHOUT_WEIGHTS: dict[str, type[MeanPooling | FirstPooling | LastPooling]] = {
+    "mean": MeanPooling,
+    "cls": FirstPooling,
+    "last": LastPooling,
+}
+
+
 def pooling_of(manifest: Manifest, weights: WeightMap) -> Pooling:
     """The pooling that the pack asks for.
 
     Raises:
         PackError: the pooler was asked for and is not in the pack.
     """
-    if manifest.pooling == "mean":
-        return MeanPooling()
-    if manifest.pooling == "cls":
-        return FirstPooling()
+    if manifest.pooling in _WITHOUT_WEIGHTS:
+        return _WITHOUT_WEIGHTS[manifest.pooling]()
     if "pooler.weight" not in weights:
         raise PackError("the manifest asks for the model's pooler, which the pack lacks: build the pack again")
     pooler = PoolerPooling(weights.tensor("pooler.weight"), weights.tensor("pooler.bias"))

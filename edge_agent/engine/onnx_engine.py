@@ -25,12 +25,12 @@ from edge_agent.wire.ranks import HEAD, Layout, Rows
 
 from .block import Arrays, Blocks
 from .checks import check_batch, check_rows
+from .context import additive_mask, positional
 from .embedding import embed
-from .head import classify, cross_entropy, pooling_of
+from .objective import Objective
 from .protocol import Batch, Float32, Gradients
 from .weights import WeightMap
 
-_MASKED = np.finfo(np.float32).min
 _Result = TypeVar("_Result")
 _SHARED = -1
 """The slot of memory that blocks use in turn; a kept block has its own."""
@@ -52,7 +52,7 @@ class BlockwiseEngine:
         if module_layout(self._manifest, layout.slots, layout.classes) != layout:
             raise EngineError(f"the layout's modules are not those of {self._manifest.model}: another pack was meant")
         self._weights = WeightMap(pack_dir, self._manifest)
-        self._pooling = pooling_of(self._manifest, self._weights)
+        self._objective = Objective(self._manifest, self._weights)
         self._blocks = Blocks(pack_dir, self._manifest, self._weights, scale=scale)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
 
@@ -66,8 +66,8 @@ class BlockwiseEngine:
         stop = self._lowest_living(rows, lowest_block)
         states, kept = self._forward(given, stop, max(stop, self._layout.blocks - kept_blocks))
         hidden = states.pop().reshape(*batch.input_ids.shape, -1)
-        loss = cross_entropy(self._pooling.pool(hidden, batch.attention_mask), rows[HEAD], batch.labels)
-        dy = self._pooling.pull(hidden, batch.attention_mask, loss.d_pooled).reshape(-1, self._manifest.d_model)
+        loss = self._objective.loss(hidden, batch, batch.labels, rows[HEAD])
+        dy = loss.d_hidden.reshape(-1, self._manifest.d_model)
         gradients = {m.name: np.zeros_like(rows[m.name]) for m in self._layout.modules if m.block >= lowest_block}
         for block in reversed(range(stop, self._layout.blocks)):
             gradients |= self._backward(given, block, states.pop(), kept.pop(block, None), dy)
@@ -77,8 +77,7 @@ class BlockwiseEngine:
         """See `Engine.logits`."""
         given, blocks = self._given(batch, rows, micro_batch), self._layout.blocks
         (hidden,), _ = self._forward(given, blocks, blocks)
-        pooled = self._pooling.pool(hidden.reshape(*batch.input_ids.shape, -1), batch.attention_mask)
-        return classify(pooled, rows[HEAD])
+        return self._objective.logits(hidden.reshape(*batch.input_ids.shape, -1), batch, rows[HEAD])
 
     def give_back(self) -> None:
         """See `Engine.give_back`."""
@@ -89,7 +88,9 @@ class BlockwiseEngine:
         check_rows(rows, self._layout)
         if micro_batch < 1:
             raise EngineError(f"a micro-batch holds at least 1 example, got {micro_batch}")
-        return _Given(batch, _additive(batch, self._manifest.causal), rows, micro_batch)
+        mask = additive_mask(batch.attention_mask, causal=self._manifest.causal)
+        places = positional(self._weights, self._manifest, batch.input_ids.shape[1])
+        return _Given(batch, mask, places, rows, micro_batch)
 
     def _lowest_living(self, rows: Rows, lowest_block: int) -> int:
         """The lowest block that has something to train: the way back ends there."""
@@ -150,10 +151,11 @@ class _Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class _Given:
-    """What a pass works on; `mask` is the additive one."""
+    """What a pass works on; `mask` is the additive one, `places` what else depends on positions."""
 
     batch: Batch
     mask: Float32
+    places: Arrays
     rows: Rows
     micro_batch: int
 
@@ -167,14 +169,14 @@ class _Given:
         sequences, length = self.batch.input_ids.shape
         for start in range(0, sequences, self.micro_batch):
             end = min(start + self.micro_batch, sequences)
-            yield _Part(slice(start * length, end * length), self.mask[start:end])
+            yield _Part(slice(start * length, end * length), {"mask": self.mask[start:end], **self.places})
 
 
 class _Part(NamedTuple):
-    """One micro-batch: where its tokens lie, and its mask."""
+    """One micro-batch: where its tokens lie, and what the blocks must know of them."""
 
     tokens: slice
-    mask: Float32
+    context: Arrays
 
     def of(self, arrays: Arrays) -> Arrays:
         """The rows of this micro-batch."""
@@ -182,13 +184,4 @@ class _Part(NamedTuple):
 
     def feeds(self, x: Float32, weights: Arrays) -> Arrays:
         """What both graphs take."""
-        return {"x": x[self.tokens], "mask": self.mask, **weights}
-
-
-def _additive(batch: Batch, causal: bool) -> Float32:
-    """The mask as the graphs take it, `(b, 1, 1, s)` or `(b, 1, s, s)`: zero for what is seen, else the lowest number."""
-    seen = batch.attention_mask[:, None, None, :].astype(bool)
-    if causal:
-        length = batch.attention_mask.shape[1]
-        seen = seen & np.tri(length, dtype=bool)
-    return np.where(seen, np.float32(0), _MASKED)
+        return {"x": x[self.tokens], **self.context, **weights}

@@ -19,7 +19,8 @@ class Batch:
     """Tokenised examples, padded on the right.
 
     `input_ids` and `attention_mask` (1 for a token, 0 for padding) are int32 `(batch, tokens)`; `labels` are
-    int32 `(batch,)`, absent where only logits are wanted.
+    int32: the classes `(batch,)`, or `(batch, tokens)` the token that follows each one, -100 where that does not count;
+    absent where only logits are wanted.
     """
 
     input_ids: Int32
@@ -31,7 +32,8 @@ class Batch:
 class Gradients:
     """What one step yields.
 
-    `loss` is the mean cross-entropy over the batch in nats, `correct` counts its right predictions. `rows` holds
+    `loss` is the mean cross-entropy in nats over the batch, or over its next tokens that count; `correct` counts right
+    predictions. `rows` holds
     the gradient of the loss in the shape of the rows given: of the head and of every module in the trained blocks;
     other modules are absent.
     """

@@ -12,7 +12,7 @@ The resident supervisor reads manifests and verifies files, so this module keeps
 are read by `edge_agent.engine.weights`.
 
 Pack formats, newest first:
-    2  2026-11-23  graphs take effective weights; backward.onnx in place of vjp.onnx; causal.
+    2  2026-11-23  graphs take effective weights; backward.onnx in place of vjp.onnx; causal; context, final norm.
     1  2026-11-22  first.
 """
 
@@ -68,8 +68,8 @@ class FileEntry(Entry, frozen=True):
 class TensorEntry(Entry, frozen=True):
     """Where a tensor lies in `weights.bin`, row-major and little-endian.
 
-    `scale` names the float32 tensor that an int8 tensor is multiplied with: `(rows, 1)` for embeddings,
-    `(d_out,)` for the matrices of a block; null for other types.
+    `scale` names the float32 tensor that an int8 tensor is multiplied with: `(rows, 1)` for `embedding` and `output`,
+    `(d_out,)` for other matrices; null for other types.
     """
 
     dtype: Literal["int8", "float16", "float32"]
@@ -94,7 +94,12 @@ class Manifest(Entry, frozen=True):
 
     Tensor names: `block.<index>.<local>` for the frozen weights of a block (matrices as `(d_in, d_out)`),
     `embedding.word`, `embedding.position`, `embedding.norm.weight`, `embedding.norm.bias`,
-    `pooler.weight` `(d_model, d_model)` and `pooler.bias`; a model without one of the latter leaves it out.
+    `pooler.weight` `(d_model, d_model)` and `pooler.bias`; what depends on positions and is common to all blocks:
+    `context.relative` `(2 * max_tokens - 1, heads)`, the bias of the score of a key by its place after its query, the
+    farthest before it first, `context.cos` and `context.sin` `(max_tokens, head's size)`, the first half of the latter
+    negated; `final.norm.weight` behind the last block, and `final.norm.bias` unless it is a root mean square norm;
+    `output.word` `(vocabulary, d_model)`, which gives the logits of the next token where `embedding.word` does not.
+    A model without one of these leaves it out.
     """
 
     format: int
@@ -108,8 +113,11 @@ class Manifest(Entry, frozen=True):
     max_tokens: Positive
     """Longest sequence, special tokens included."""
     pad_token_id: Annotated[int, Meta(ge=0, le=2**31)]
-    pooling: Literal["mean", "cls", "pooler"]
-    embedding_norm_eps: float
+    pooling: Literal["mean", "cls", "pooler", "last"]
+    """Which of a text's states its class is told from: their mean, the first, the first through the model's own
+    pooler, or the last."""
+    norm_eps: float
+    """Added to the variance in the norms outside of the blocks."""
     causal: bool
     """Whether a token sees those before it only."""
     modules: tuple[ModuleEntry, ...]
@@ -122,7 +130,7 @@ class Manifest(Entry, frozen=True):
     mapped_working_set_bytes: Size
     """Bytes of `weights.bin` that one pass needs resident together.
 
-    A pass goes through the map section by section (embeddings, each block in turn, pooler) and gives the pages of
+    A pass goes through the map section by section (embeddings, each block in turn, what follows) and gives the pages of
     a section back before it touches the next, so this is the size of the largest section. Embeddings count whole:
     the kernel maps the neighbours of the page that holds a token's row, so a batch can bring in all of them.
     """

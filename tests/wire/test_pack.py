@@ -42,7 +42,8 @@ def make_manifest() -> Manifest:
         max_tokens=16,
         pad_token_id=0,
         pooling="mean",
-        embedding_norm_eps=1e-12,
+        norm_eps=1e-12,
+        causal=False,
         modules=MODULES,
         block_weights=("query.weight",),
         tensors={},
@@ -85,7 +86,7 @@ def test_a_folder_without_a_manifest_is_no_pack(tmp_path: Path) -> None:
         load_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b'{"format": 1}'], ids=repr)
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b'{"format": 2}'], ids=repr)
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(PackError, match="manifest"):
         parse_manifest(data)

@@ -9,12 +9,21 @@ from torch import Tensor
 
 from edge_agent.wire.errors import PackError
 
-from . import bert
+from . import bert, distilbert, gpt2, llama, mpnet, roberta
 from .parts import Parts
 
-_FAMILIES: dict[str, Callable[[Any, Mapping[str, Tensor]], Parts]] = {
+FAMILIES: dict[str, Callable[[Any, Mapping[str, Tensor]], Parts]] = {
     "bert": bert.parts,
+    "distilbert": distilbert.parts,
+    "gpt2": gpt2.parts,
+    "llama": llama.parts,
+    "mpnet": mpnet.parts,
+    "roberta": roberta.parts,
 }
+"""By the `model_type` of their configuration."""
+
+DECODERS = frozenset({"gpt2", "llama"})
+"""Families that tell the next token, whose files may hold a layer for that."""
 
 
 def take_apart(config: Any, state: Mapping[str, Tensor]) -> Parts:
@@ -23,8 +32,8 @@ def take_apart(config: Any, state: Mapping[str, Tensor]) -> Parts:
     Raises:
         PackError: a family, or a variant of one, that is not supported.
     """
-    family = _FAMILIES.get(config.model_type)
+    family = FAMILIES.get(config.model_type)
     if family is None:
-        supported = ", ".join(sorted(_FAMILIES))
+        supported = ", ".join(sorted(FAMILIES))
         raise PackError(f"models of type {config.model_type!r} are not supported: use one of type {supported}")
     return family(config, state)

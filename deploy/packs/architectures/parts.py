@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,12 @@ class Parts:
     `embeddings` has `word` and, where the model has them, `position` (row 0 is the first token's; constant rows such
     as the token type's are added in), `norm.weight` and `norm.bias`. `pooler` has `weight` `(d, d)` and `bias`, or is
     empty. In a `causal` model a token sees those before it only.
+
+    `context` holds what depends on positions and is common to all blocks: `relative` `(2 * max_tokens - 1, heads)`,
+    the bias of a key by its place after its query, farthest before first; `cos` and `sin` `(max_tokens, size)`, which
+    turn a head, the first half of `sin` negated. `final` has the `norm.weight` behind the last block and, unless it is
+    a root mean square norm, `norm.bias`. `output` has the `word` `(vocabulary, d)` that gives the logits of the next
+    token, unless that is the embedding's.
     """
 
     block: Block
@@ -42,8 +48,11 @@ class Parts:
     module_prefix: str
     blocks: tuple[dict[str, Tensor], ...]
     embeddings: dict[str, Tensor]
-    embedding_norm_eps: float
+    norm_eps: float
     pooler: dict[str, Tensor] = field(default_factory=dict)
+    context: dict[str, Tensor] = field(default_factory=dict)
+    final: dict[str, Tensor] = field(default_factory=dict)
+    output: dict[str, Tensor] = field(default_factory=dict)
     causal: bool = False
 
     @property
@@ -81,9 +90,36 @@ def take(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Ten
     return {ours: state[theirs] for ours, theirs in names.items()}
 
 
+def take_blocks(
+    state: Mapping[str, Tensor], prefix: str, count: int, tensors: Iterable[str]
+) -> tuple[dict[str, Tensor], ...]:
+    """The `tensors` of the blocks `prefix.0` to `prefix.<count - 1>`, by local name.
+
+    Raises:
+        PackError: names the first tensor that the model lacks.
+    """
+    names = list(tensors)
+    return tuple(take(state, {name: f"{prefix}.{index}.{name}" for name in names}) for index in range(count))
+
+
+def weights_and_biases(layers: Iterable[str]) -> list[str]:
+    """The names of the tensors of `layers`."""
+    return [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+
+
 def transposed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices as `(d_in, d_out)` instead of `(d_out, d_in)`; the rest unchanged."""
     return {name: tensor.t() if tensor.dim() == 2 else tensor for name, tensor in tensors.items()}
+
+
+def next_token_output(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`Parts.output` of a model whose files hold a layer for it; without one its embedding is taken."""
+    return take(state, {"word": "lm_head.weight"}) if "lm_head.weight" in state else {}
+
+
+def padding_token(config: Any) -> int:
+    """The token to pad with. Models that were trained without padding name none: what is masked may be any token."""
+    return 0 if config.pad_token_id is None else config.pad_token_id
 
 
 def require(config: Any, key: str, expected: Any) -> None:

@@ -1,4 +1,4 @@
-"""The same adapted model in plain torch: transformers' own encoder in float64, with autograd for the way back."""
+"""The same adapted model in plain torch: transformers' own in float64, with autograd for the way back."""
 
 from __future__ import annotations
 
@@ -8,32 +8,40 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from edge_agent.engine.protocol import Batch, Gradients
 from edge_agent.engine.weights import WeightMap
 from edge_agent.wire.pack import Manifest, load_manifest
 from edge_agent.wire.ranks import HEAD, Rows
 
+_POSITIONS = ("position_embeddings.weight", "wpe.weight")
+_TOKEN_TYPES = "token_type_embeddings.weight"
+
 
 class AdaptedLinear(nn.Module):
     """`W0 + s * B diag(E) A`, formed as a dense matrix: slow and plain."""
 
-    def __init__(self, linear: nn.Linear, table: Tensor, scale: float) -> None:
+    def __init__(self, linear: nn.Module, table: Tensor, scale: float) -> None:
         super().__init__()
-        self.linear, self.table, self.scale = linear, table, scale
+        self.weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
+        self.bias, self.table, self.scale = linear.bias, table, scale
 
     def forward(self, x: Tensor) -> Tensor:
-        d_in = self.linear.in_features
+        d_in = self.weight.shape[1]
         A, E, B = self.table[:, :d_in], self.table[:, d_in], self.table[:, d_in + 1 :].T
-        weight = self.linear.weight + self.scale * B @ torch.diag(E) @ A
-        return nn.functional.linear(x, weight, self.linear.bias)
+        weight = self.weight + self.scale * B @ torch.diag(E) @ A
+        return nn.functional.linear(x, weight, self.bias)
 
 
 def torch_gradients(pack_dir: Path, source_dir: Path, batch: Batch, rows: Rows, scale: float) -> Gradients:
-    """Loss and the gradient of every table."""
+    """Loss and the gradient of every table, for classes or for next tokens."""
     tables = {name: torch.tensor(table, dtype=torch.float64, requires_grad=True) for name, table in rows.items()}
-    logits = torch_logits(pack_dir, source_dir, batch, tables, scale)
-    labels = torch.tensor(batch.labels, dtype=torch.long)
+    labels = torch.tensor(batch.labels, dtype=torch.long).flatten()
+    if batch.labels.ndim == 1:
+        logits = torch_logits(pack_dir, source_dir, batch, tables, scale)
+    else:
+        logits = torch_next_token_logits(pack_dir, source_dir, batch, tables, scale).flatten(0, 1)
     loss = nn.functional.cross_entropy(logits, labels)
     loss.backward()
     gradients = {name: _gradient(table) for name, table in tables.items()}
@@ -42,28 +50,54 @@ def torch_gradients(pack_dir: Path, source_dir: Path, batch: Batch, rows: Rows, 
 
 def torch_logits(pack_dir: Path, source_dir: Path, batch: Batch, tables: dict[str, Tensor], scale: float) -> Tensor:
     manifest = load_manifest(pack_dir)
-    model = _frozen(pack_dir, source_dir, manifest)
-    for module in manifest.modules:
-        linear = model.get_submodule(module.name)
-        assert isinstance(linear, nn.Linear)
-        model.set_submodule(module.name, AdaptedLinear(linear, tables[module.name], scale))
-    mask = torch.tensor(batch.attention_mask, dtype=torch.long)
-    output = model(input_ids=torch.tensor(batch.input_ids, dtype=torch.long), attention_mask=mask)
-    pooled = _mean(output.last_hidden_state, mask) if manifest.pooling == "mean" else output.pooler_output
+    output = _output(_adapted(pack_dir, source_dir, manifest, tables, scale), batch)
+    hidden, mask = output.last_hidden_state, torch.tensor(batch.attention_mask, dtype=torch.long)
+    pooled = {
+        "mean": lambda: _mean(hidden, mask),
+        "cls": lambda: hidden[:, 0],
+        "last": lambda: hidden[torch.arange(len(hidden)), mask.sum(1) - 1],
+        "pooler": lambda: output.pooler_output,
+    }[manifest.pooling]()
     return pooled @ tables[HEAD][:, :-1].T + tables[HEAD][:, -1]
 
 
-def _frozen(pack_dir: Path, source_dir: Path, manifest: Manifest) -> nn.Module:
-    """The model of `source_dir` with the weights as the pack rounded them."""
+def torch_next_token_logits(
+    pack_dir: Path, source_dir: Path, batch: Batch, tables: dict[str, Tensor], scale: float
+) -> Tensor:
+    manifest = load_manifest(pack_dir)
+    hidden = _output(_adapted(pack_dir, source_dir, manifest, tables, scale), batch).last_hidden_state
+    weights = WeightMap(pack_dir, manifest)
+    table = weights.tensor("output.word" if "output.word" in weights else "embedding.word")
+    return hidden @ torch.tensor(table, dtype=torch.float64).T
+
+
+def _output(model: nn.Module, batch: Batch) -> transformers.modeling_outputs.ModelOutput:
+    ids, mask = (torch.tensor(array, dtype=torch.long) for array in (batch.input_ids, batch.attention_mask))
+    return model(input_ids=ids, attention_mask=mask)
+
+
+def _adapted(
+    pack_dir: Path, source_dir: Path, manifest: Manifest, tables: dict[str, Tensor], scale: float
+) -> nn.Module:
+    """The model of `source_dir` with the weights as the pack rounded them, and the ranks `tables`."""
     model = transformers.AutoModel.from_pretrained(source_dir, dtype=torch.float64, attn_implementation="eager")
     weights = WeightMap(pack_dir, manifest)
-    stored = {f"{m.name}.weight": weights.tensor(f"block.{m.block}.{m.local}.weight").T for m in manifest.modules}
-    stored["embeddings.word_embeddings.weight"] = weights.tensor("embedding.word")
-    stored["embeddings.position_embeddings.weight"] = weights.tensor("embedding.position")
-    stored["embeddings.token_type_embeddings.weight"] = np.zeros((2, manifest.d_model))  # is in the positions
-    stored["pooler.dense.weight"] = weights.tensor("pooler.weight").T
-    model.load_state_dict({name: torch.tensor(array) for name, array in stored.items()}, strict=False)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    for module in manifest.modules:
+        linear = model.get_submodule(module.name)
+        stored = torch.tensor(weights.tensor(f"block.{module.block}.{module.local}.weight"))
+        linear.weight.copy_(stored if isinstance(linear, Conv1D) else stored.T)
+        model.set_submodule(module.name, AdaptedLinear(linear, tables[module.name], scale))
+    model.get_input_embeddings().weight.copy_(torch.tensor(weights.tensor("embedding.word")))
+    if "pooler.weight" in weights:
+        model.pooler.dense.weight.copy_(torch.tensor(weights.tensor("pooler.weight")).T)
+    for name, parameter in model.named_parameters():
+        if name.endswith(_POSITIONS):
+            stored = torch.tensor(weights.tensor("embedding.position"))
+            parameter[-len(stored) :] = stored
+        elif name.endswith(_TOKEN_TYPES):
+            parameter.zero_()  # is in the positions
+    return model
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
