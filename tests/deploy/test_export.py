@@ -25,7 +25,7 @@ from edge_agent.wire.errors import ConfigError, PackError, StoreError
 from edge_agent.wire.pack import MANIFEST, TOKENIZER, load_manifest, module_layout
 from edge_agent.wire.ranks import compact
 from edge_agent.wire.state import ModelState
-from tests.models import tiny_pack
+from tests.models import FAMILIES, tiny_pack
 from tests.runs import CLASSES, SLOTS, make_config, make_run, make_state, start_run
 
 SCALE = 0.7
@@ -79,6 +79,18 @@ def test_logits_are_those_of_the_agents_engine(pack_dir: Path, exported: Path, l
     batch = make_batch(lengths)
     got = logits(session(exported), batch)
     np.testing.assert_allclose(got, expected(pack_dir, make_state(7), batch), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_exported_as_it_was_trained(tmp_path: Path, family: str) -> None:
+    pack_dir, batch = tiny_pack("int8", family, sentence=False), make_batch([4, 9, 1])
+    layout = module_layout(load_manifest(pack_dir), SLOTS, len(CLASSES))
+    generator = np.random.default_rng(0)
+    rows = {name: generator.normal(0, 0.2, table.shape) for name, table in layout.empty_rows().items()}
+    state = ModelState(layout, 1, layout.full_mask(), {name: table.astype(np.float32) for name, table in rows.items()})
+    export_merged(pack_dir, state, classes=CLASSES, scale=SCALE, out=tmp_path / "model.onnx")
+    got = logits(session(tmp_path / "model.onnx"), batch)
+    np.testing.assert_allclose(got, expected(pack_dir, state, batch), rtol=1e-4, atol=1e-4)
 
 
 def test_the_adapters_matter(tmp_path: Path, exported: Path) -> None:
