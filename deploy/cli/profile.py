@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,11 @@ Trains one round under each of several memory budgets, on the device's own data,
 the peak that was predicted and the one that was measured. The agent must have joined a fleet before (a demo's agents
 have: RUN/agents/NAME/agent.toml). Nothing is sent or kept.
 """
+_ENGINE = """\
+Trains the same adapters on the same random batch with this project's engine in several modes, with torch and with PEFT,
+each in a process of its own, all in turn. docs/benchmarks.md tells what is measured and how. Needs
+`pip install 'rankfleet[pack]'`, and peft for the modes lora and adalora.
+"""
 _INSTALLED = """\
 Installs what an agent needs into a temporary folder, as a board of another kind would, and shows what it takes on its
 disk. Compiled bytecode is what 'pip install --no-compile' leaves out.
@@ -35,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     budget.add_argument("mib", type=int, nargs="+", metavar="MIB", help="budgets in MiB")
     budget.add_argument("--json", action="store_true", help="print the rows as JSON")
     budget.set_defaults(run=run_budget)
+    _add_engine(commands)
     installed = commands.add_parser("installed", help="what an agent takes on a board's disk", description=_INSTALLED)
     installed.add_argument("--machine", default="aarch64", help="as `uname -m` says it (default: %(default)s)")
     installed.add_argument("--python", default=_HERE, metavar="X.Y", help="the board's Python (default: %(default)s)")
@@ -43,6 +50,80 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     installed.add_argument("--json", action="store_true", help="print the sizes as JSON")
     installed.set_defaults(run=run_installed)
+
+
+def _add_engine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from profiling.bench.modes import DEFAULT  # noqa: PLC0415 (only this command's)
+
+    engine = commands.add_parser("engine", help="this engine beside torch and PEFT", description=_ENGINE)
+    engine.add_argument("model", metavar="MODEL", help="model folder, name to fetch, or bert-base-shape")
+    engine.add_argument(
+        "--modes", nargs="+", default=list(DEFAULT), metavar="MODE",
+        help="WEIGHTS-mbN-keptK (int8, fp16 or fp32; micro-batch; kept blocks or 'all'), the same with -final for "
+        "the final ranks, eager, checkpointing, lora, adalora (default: %(default)s)",
+    )  # fmt: skip
+    for name, default, what in (
+        ("batch", 8, "sequences a step"),
+        ("tokens", 128, "tokens a sequence"),
+        ("rank", 8, "ranks of every linear layer"),
+        ("threads", 2, "threads that compute"),
+        ("repeats", 7, "steps that are measured, after the first"),
+        ("seed", 0, "seed of the batch and the adapters"),
+    ):
+        engine.add_argument(
+            f"--{name}",
+            type=minimum(0 if name == "seed" else 1),
+            default=default,
+            help=f"{what} (default: %(default)s)",
+        )
+    engine.add_argument(
+        "--final-share", type=float, default=0.25, help="share of all ranks that -final keeps (default: %(default)s)"
+    )
+    engine.add_argument("--run", type=Path, dest="run_dir", help="a run folder: -final takes the ranks that live in it")
+    engine.add_argument(
+        "--cgroup-mib", type=minimum(1), help="run this engine in memory cgroups of so many MiB, cold caches"
+    )
+    engine.add_argument("--cache", type=Path, help="folder of fetched models (default: as 'rankfleet fetch')")
+    engine.add_argument("--json", action="store_true", help="print the rows as JSON")
+    engine.add_argument("--plot", type=Path, metavar="FILE.svg", help="write a plot: memory against step time")
+    engine.set_defaults(run=run_engine)
+
+
+def minimum(least: int) -> Callable[[str], int]:
+    """A type of option: a whole number from `least` on."""
+
+    def convert(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, got {text!r}")
+        return int(text)
+
+    return convert
+
+
+def run_engine(args: argparse.Namespace) -> int:
+    """Measures engines. Raises as `profiling.bench.engine.bench_engine`."""
+    from deploy.fetch.fetch import cache_folder  # noqa: PLC0415 (as below)
+    from profiling.bench import engine, plot, table  # noqa: PLC0415
+    from profiling.bench.spec import Work  # noqa: PLC0415
+
+    options = engine.Options(
+        model=args.model,
+        modes=tuple(args.modes),
+        work=Work(args.batch, args.tokens, args.rank, args.threads, args.seed),
+        repeats=args.repeats,
+        final_share=args.final_share,
+        run=args.run_dir,
+        cgroup_bytes=None if args.cgroup_mib is None else args.cgroup_mib * MIB,
+        cache=args.cache or cache_folder(),
+    )
+    result = engine.bench_engine(options, lambda line: print(line, file=sys.stderr, flush=True))
+    if args.plot is not None:
+        args.plot.write_text(plot.svg(result.rows), encoding="utf-8")
+    if args.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(result.rows), indent=2) + b"\n")
+    lines = table.lines(result)
+    print(*lines, sep="\n", file=sys.stderr if args.json else sys.stdout)
+    return 0
 
 
 def run_budget(args: argparse.Namespace) -> int:
