@@ -184,8 +184,8 @@ def _final_norm(manifest: Manifest) -> list[onnx.NodeProto]:
     if weight not in manifest.tensors:
         return [helper.make_node("Identity", [_LAST], [_HIDDEN])]
     if bias in manifest.tensors:
-        norm = {"axis": -1, "epsilon": manifest.norm_eps}
-        return [helper.make_node("LayerNormalization", [_LAST, weight, bias], [_HIDDEN], **norm)]
+        norm = [_LAST, weight, bias]
+        return [helper.make_node("LayerNormalization", norm, [_HIDDEN], axis=-1, epsilon=manifest.norm_eps)]
     return [
         helper.make_node("Mul", [_LAST, _LAST], ["final.squares"]),
         _constant("final.axis", np.array([-1])),
