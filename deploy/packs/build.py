@@ -13,6 +13,8 @@ from edge_agent.wire.pack import (
     BACKWARD,
     FORMAT,
     FORWARD,
+    INT8_BACKWARD,
+    INT8_FORWARD,
     MANIFEST,
     TOKENIZER,
     WEIGHTS,
@@ -71,8 +73,7 @@ def _write_pack(pack_dir: Path, source: Source, weights: WeightsType, digest: st
     """Everything but the tokenizer; the manifest last."""
     parts = take_apart(source.config, source.state)
     table = write_tensors(pack_dir / WEIGHTS, parts, weights)
-    onnx.save(forward_graph(parts), pack_dir / FORWARD)
-    onnx.save(backward_graph(parts), pack_dir / BACKWARD)
+    files = _write_graphs(pack_dir, parts, weights)
     modules = _modules(parts)
     manifest = Manifest(
         format=FORMAT,
@@ -91,7 +92,7 @@ def _write_pack(pack_dir: Path, source: Source, weights: WeightsType, digest: st
         modules=modules,
         block_weights=tuple(parts.blocks[0]),
         tensors=table,
-        files={name: _file_entry(pack_dir / name) for name in (WEIGHTS, FORWARD, BACKWARD, TOKENIZER)},
+        files={name: _file_entry(pack_dir / name) for name in (WEIGHTS, *files, TOKENIZER)},
         source_sha256=digest,
         mapped_working_set_bytes=largest_section_bytes(parts, table),
         bytes_per_rank=bytes_per_rank(modules),
@@ -105,6 +106,16 @@ def _pooling(parts: Parts) -> Pooling:
     if parts.causal:
         return "last"
     return "pooler" if parts.pooler else "mean"
+
+
+def _write_graphs(pack_dir: Path, parts: Parts, weights: WeightsType) -> list[str]:
+    """The graphs for all products that the weights' type allows; returns their names."""
+    graphs = {FORWARD: forward_graph(parts), BACKWARD: backward_graph(parts)}
+    if weights == "int8":
+        graphs |= {INT8_FORWARD: forward_graph(parts, "int8"), INT8_BACKWARD: backward_graph(parts, "int8")}
+    for name, graph in graphs.items():
+        onnx.save(graph, pack_dir / name)
+    return list(graphs)
 
 
 def _modules(parts: Parts) -> tuple[ModuleEntry, ...]:

@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from .architectures.parts import Parts
+from .linears import CONTRIB_DOMAIN, LINEARS, Products
 from .tape import Tape
 
 OPSET = 20  # the first with Gelu as one operator
@@ -30,84 +31,43 @@ _Shape = Sequence[str | int]
 _TOKENS = "tokens"
 
 
-def forward_graph(parts: Parts) -> onnx.ModelProto:
+def forward_graph(parts: Parts, products: Products = "float32") -> onnx.ModelProto:
     """The forward graph of a block."""
     tape = Tape()
-
-    def linear(x: str, *modules: str) -> list[str]:
-        return [tape.named(f"kept.{name}", "Gemm", x, f"{name}.weight", *_bias(parts, name)) for name in modules]
-
-    y = parts.block(tape, linear, "x")
-    inputs = {"x": (_TOKENS, parts.d_model), **_context(parts), **_frozen(parts)}
-    kept = {f"kept.{name}": (_TOKENS, d_out) for name, (_, d_out) in parts.modules.items()}
-    return _model("forward", tape, {y: "y"}, inputs, {"y": (_TOKENS, parts.d_model), **kept})
+    y = parts.block(tape, LINEARS[products](tape, parts).forward, "x")
+    inputs = {**_given(parts, products), **(_factors(parts) if products == "int8" else {})}
+    return _model("forward", tape, {y: "y"}, inputs, {"y": (_TOKENS, parts.d_model), **_kept(parts)})
 
 
-def backward_graph(parts: Parts) -> onnx.ModelProto:
+def backward_graph(parts: Parts, products: Products = "float32") -> onnx.ModelProto:
     """The backward graph of a block."""
     tape = Tape()
+    y = parts.block(tape, LINEARS[products](tape, parts).backward, "x")
+    dx = tape.gradients(y, "dy")["x"]
+    factors, states = _factors(parts), (_TOKENS, parts.d_model)
+    inputs = {**_given(parts, products), "dy": states, **_kept(parts), **factors}
+    gradients = {f"d{name}": shape for name, shape in factors.items()}
+    return _model("backward", tape, {dx: "dx"}, inputs, {"dx": states, **gradients})
 
-    def linear(x: str, *modules: str) -> list[str]:
-        outputs = [f"kept.{name}" for name in modules]
-        tape.record_all(outputs, lambda *dz: {x: _pull_linear(tape, x, modules, dz)})
-        return outputs
 
-    dx = tape.gradients(parts.block(tape, linear, "x"), "dy")["x"]
-    tokens = (_TOKENS, parts.d_model)
-    inputs: dict[str, _Shape] = {"x": tokens, "dy": tokens, **_context(parts), **_frozen(parts)}
-    outputs: dict[str, _Shape] = {"dx": tokens}
+def _given(parts: Parts, products: Products) -> dict[str, _Shape]:
+    """What both graphs take."""
+    frozen = {name: tuple(tensor.shape) for name, tensor in parts.blocks[0].items()}
+    if products == "int8":
+        frozen |= {f"{name}.weight.scale": (d_out,) for name, (_, d_out) in parts.modules.items()}
+    return {"x": (_TOKENS, parts.d_model), **_context(parts), **frozen}
+
+
+def _factors(parts: Parts) -> dict[str, _Shape]:
+    shapes: dict[str, _Shape] = {}
     for name, (d_in, d_out) in parts.modules.items():
         rank = f"rank.{name}"
-        inputs[f"kept.{name}"] = (_TOKENS, d_out)
-        factors: dict[str, _Shape] = {f"A.{name}": (rank, d_in), f"E.{name}": (rank,), f"B.{name}": (rank, d_out)}
-        inputs |= factors
-        outputs |= {f"d{factor}": shape for factor, shape in factors.items()}
-    return _model("backward", tape, {dx: "dx"}, inputs, outputs)
+        shapes |= {f"A.{name}": (rank, d_in), f"E.{name}": (rank,), f"B.{name}": (rank, d_out)}
+    return shapes
 
 
-def _pull_linear(tape: Tape, x: str, modules: Sequence[str], dz: Sequence[str]) -> str:
-    """The gradient of the input `x` that linear layers share; those of their factors become outputs of the graph.
-
-    With `u = x A^T` and `v = dz B^T`: `dE = sum(u v)`, `dA = (v E)^T x`, `dB = (u E)^T dz`.
-    """
-    u = _parts(tape, "Gemm", x, [f"A.{name}" for name in modules], transB=1)
-    weighed = []
-    for name, d, part in zip(modules, dz, u, strict=True):
-        v = tape.op("Gemm", d, f"B.{name}", transB=1)
-        tape.named(f"dE.{name}", "ReduceSum", tape.op("Mul", part, v), tape.constant([0]), keepdims=0)
-        tape.named(f"dB.{name}", "Gemm", tape.op("Mul", part, f"E.{name}"), d, transA=1)
-        weighed.append(tape.op("Mul", v, f"E.{name}"))
-    _gradients_of_a(tape, x, modules, weighed)
-    dx = tape.op("Gemm", dz[0], f"{modules[0]}.weight", transB=1)
-    for name, d in zip(modules[1:], dz[1:], strict=True):
-        dx = tape.op("Gemm", d, f"{name}.weight", dx, transB=1)
-    return dx
-
-
-def _parts(tape: Tape, op_type: str, x: str, factors: Sequence[str], **attributes: int) -> list[str]:
-    """The product of `x` with each factor `(r, d_in)`: one product with all of them, for a few rows alone are slow."""
-    if len(factors) == 1:
-        return [tape.op(op_type, x, factors[0], **attributes)]
-    together = tape.op(op_type, x, tape.op("Concat", *factors, axis=0), **attributes)
-    return tape.ops("Split", [together, _sizes(tape, factors)], len(factors), axis=1)
-
-
-def _gradients_of_a(tape: Tape, x: str, modules: Sequence[str], weighed: Sequence[str]) -> None:
-    if len(modules) == 1:
-        tape.named(f"dA.{modules[0]}", "Gemm", weighed[0], x, transA=1)
-        return
-    together = tape.op("Gemm", tape.op("Concat", *weighed, axis=1), x, transA=1)
-    sizes = _sizes(tape, [f"A.{name}" for name in modules])
-    tape.nodes.append(helper.make_node("Split", [together, sizes], [f"dA.{name}" for name in modules], axis=0))
-
-
-def _sizes(tape: Tape, factors: Sequence[str]) -> str:
-    return tape.op("Concat", *(tape.op("Shape", factor, start=0, end=1) for factor in factors), axis=0)
-
-
-def _bias(parts: Parts, module: str) -> list[str]:
-    name = f"{module}.bias"
-    return [name] if name in parts.blocks[0] else []
+def _kept(parts: Parts) -> dict[str, _Shape]:
+    return {f"kept.{name}": (_TOKENS, d_out) for name, (_, d_out) in parts.modules.items()}
 
 
 def _context(parts: Parts) -> dict[str, _Shape]:
@@ -118,24 +78,22 @@ def _context(parts: Parts) -> dict[str, _Shape]:
     return shapes | {name: (sequence, parts.context[name].shape[1]) for name in ("cos", "sin") if name in parts.context}
 
 
-def _frozen(parts: Parts) -> dict[str, _Shape]:
-    return {name: tuple(tensor.shape) for name, tensor in parts.blocks[0].items()}
-
-
 def _model(
     name: str, tape: Tape, renamed: Mapping[str, str], inputs: Mapping[str, _Shape], outputs: Mapping[str, _Shape]
 ) -> onnx.ModelProto:
     nodes = _renamed(tape.nodes, renamed)
     nodes = needed(nodes, outputs)
     used = {value for node in nodes for value in node.input}
+    integers = _integers(nodes)
     graph = helper.make_graph(
         nodes,
         name,
-        [_info(key, shape) for key, shape in inputs.items() if key in used],
+        [_info(key, shape, key in integers) for key, shape in inputs.items() if key in used],
         [_info(key, shape) for key, shape in outputs.items()],
         [tensor for key, tensor in tape.constants.items() if key in used],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    opsets = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(CONTRIB_DOMAIN, 1)] if integers else [])]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -157,5 +115,12 @@ def _renamed(nodes: Sequence[onnx.NodeProto], names: Mapping[str, str]) -> list[
     return list(nodes)
 
 
-def _info(name: str, shape: _Shape) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+def _integers(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """The matrices that are multiplied as integers."""
+    turned = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Transpose"}
+    weights = [node.input[1] for node in nodes if node.domain == CONTRIB_DOMAIN]
+    return {turned.get(name, name) for name in weights}
+
+
+def _info(name: str, shape: _Shape, integer: bool = False) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT8 if integer else TensorProto.FLOAT, list(shape))

@@ -127,7 +127,7 @@ def _gelu(tape: Tape, x: str) -> str:
 
     def pullback(dy: str) -> dict[str, str]:
         t = tape.op("Mul", x, tape.constant(math.sqrt(0.5)))
-        density = tape.op("Exp", tape.op("Neg", tape.op("Mul", t, t)))
+        density = tape.op("Exp", tape.op("Mul", t, tape.op("Mul", x, tape.constant(-math.sqrt(0.5)))))
         bell = tape.op("Mul", tape.op("Mul", t, density), tape.constant(1 / math.sqrt(math.pi)))
         half = tape.constant(0.5)
         cumulated = tape.op("Add", tape.op("Mul", tape.op("Erf", t), half), half)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from edge_agent.wire.pack import BACKWARD, FORWARD, Manifest, ModuleEntry
+from edge_agent.wire.pack import BACKWARD, FORWARD, INT8_BACKWARD, INT8_FORWARD, Manifest, ModuleEntry
 from edge_agent.wire.ranks import Rows
 
 from .protocol import Float32
@@ -17,7 +18,10 @@ from .scratch import Scratch
 from .session import Graph
 from .weights import WeightMap
 
-Arrays = dict[str, Float32]
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+Products = Literal["float32", "int8"]
 
 
 class Factors(NamedTuple):
@@ -29,26 +33,29 @@ class Factors(NamedTuple):
 
 
 class Blocks:
-    """The blocks of a pack. `scale` is `s` in `W0 + s * B diag(E) A`.
+    """The blocks of a pack. `scale` is `s` in `W0 + s * B diag(E) A`, `products` how frozen matrices are multiplied.
 
     Hidden states are `(n, d)`: the tokens of all sequences one below the other.
     """
 
-    def __init__(self, pack_dir: Path, manifest: Manifest, weights: WeightMap, *, scale: float) -> None:
+    def __init__(
+        self, pack_dir: Path, manifest: Manifest, weights: WeightMap, *, scale: float, products: Products
+    ) -> None:
         self._pack_dir = pack_dir
         self._manifest = manifest
         self._weights = weights
         self._scale = np.float32(scale)
+        self._products = products
         self._shapes = {name: manifest.tensors[f"block.0.{name}"].shape for name in manifest.block_weights}
         self.scratch = Scratch()
 
     @cached_property
     def _forward_graph(self) -> Graph:
-        return Graph(self._pack_dir / FORWARD)
+        return Graph(self._pack_dir / (INT8_FORWARD if self._products == "int8" else FORWARD))
 
     @cached_property
     def _backward_graph(self) -> Graph:
-        return Graph(self._pack_dir / BACKWARD)
+        return Graph(self._pack_dir / (INT8_BACKWARD if self._products == "int8" else BACKWARD))
 
     def modules(self, block: int) -> list[ModuleEntry]:
         """The adapted layers of a block."""
@@ -59,12 +66,22 @@ class Blocks:
         return {module.local: self._split(rows[module.name], module.d_in) for module in self.modules(block)}
 
     def weights(self, block: int, factors: Mapping[str, Factors], *, slot: int) -> Arrays:
-        """The effective weights of a block, in memory that the next call with the same `slot` overwrites."""
+        """What the graphs take for a block beside its hidden states.
+
+        Effective weights lie in memory that the next call with the same `slot` overwrites; for products of integers
+        nothing is expanded.
+        """
+        if self._products == "int8":
+            return self._weights.mapped(block, self._manifest.block_weights) | _named("", factors)
         out = {name: self.scratch.array(("weight", slot, name), shape) for name, shape in self._shapes.items()}
         self._weights.block(block, out)
         for name, factor in factors.items():
             merge(out[f"{name}.weight"], factor)
         return out
+
+    def release(self, block: int) -> None:
+        """Gives back the pages that a pass over the block has brought in."""
+        self._weights.release(f"block.{block}")
 
     def kept(self, block: int, tokens: int) -> Arrays:
         """Memory for what the linear layers of a block put out for `tokens` tokens: of the block alone."""

@@ -5,8 +5,8 @@ the way up the inputs of the blocks that train are kept; on the way back what li
 (gradient checkpointing, arXiv 1604.06174, with one checkpoint a block), except in the `kept_blocks` uppermost, whose
 effective weights and outputs of linear layers are kept as well.
 
-Each micro-batch is computed by one thread from end to end, `threads` of them at a time: cores that share the work of one
-small product wait for each other more than they compute.
+Each micro-batch is computed by one thread, `threads` micro-batches at a time: cores that share the work of one small
+product wait for each other more than they compute.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -23,7 +24,7 @@ from edge_agent.wire.errors import EngineError
 from edge_agent.wire.pack import load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
-from .block import Arrays, Blocks
+from .block import Arrays, Blocks, Products
 from .checks import check_batch, check_rows
 from .context import additive_mask, positional
 from .embedding import embed
@@ -39,21 +40,28 @@ _SHARED = -1
 class BlockwiseEngine:
     """An `Engine` for the pack in `pack_dir`, whose modules `layout` must list. Computes with `threads` threads.
 
-    `scale` is `s` in `W0 + s * B diag(E) A`.
+    `scale` is `s` in `W0 + s * B diag(E) A`. With `products="int8"`, for packs with int8 weights, frozen matrices are
+    multiplied as 8-bit integers: faster, in less memory, and not exact.
 
     Raises:
         PackError: a pack that cannot be read.
-        EngineError: a layout of another model.
+        EngineError: a layout of another model, or products that the pack does not allow.
     """
 
-    def __init__(self, pack_dir: Path, layout: Layout, *, threads: int, scale: float) -> None:
+    def __init__(
+        self, pack_dir: Path, layout: Layout, *, threads: int, scale: float, products: Products = "float32"
+    ) -> None:
         self._layout = layout
         self._manifest = load_manifest(pack_dir)
         if module_layout(self._manifest, layout.slots, layout.classes) != layout:
             raise EngineError(f"the layout's modules are not those of {self._manifest.model}: another pack was meant")
+        if products == "int8" != self._manifest.weights:
+            raise EngineError(
+                f"products of integers need a pack with int8 weights, got {self._manifest.weights}: use float32"
+            )
         self._weights = WeightMap(pack_dir, self._manifest)
         self._objective = Objective(self._manifest, self._weights)
-        self._blocks = Blocks(pack_dir, self._manifest, self._weights, scale=scale)
+        self._blocks = Blocks(pack_dir, self._manifest, self._weights, scale=scale, products=products)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
 
     def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int, kept_blocks: int = 0) -> Gradients:
@@ -108,11 +116,13 @@ class BlockwiseEngine:
                 outputs = self._blocks.kept(block, given.tokens)
                 kept[block] = _Kept(weights, outputs)
             x, y = states[-1], self._state(given, block, stop)
-            self._each(
-                given, lambda part: self._blocks.forward(part.feeds(x, weights), y[part.tokens], part.of(outputs))
-            )
+            self._each(given, partial(self._ahead, x, weights, y, outputs))
+            self._blocks.release(block)
             states[-1 if block < stop else len(states) :] = [y]
         return states, kept
+
+    def _ahead(self, x: Float32, weights: Arrays, y: Float32, outputs: Arrays, part: _Part) -> None:
+        self._blocks.forward(part.feeds(x, weights), y[part.tokens], part.of(outputs))
 
     def _backward(self, given: _Given, block: int, x: Float32, kept: _Kept | None, dy: Float32) -> Rows:
         """Gradients of the block's living modules. `dy` becomes the gradient of the block's input `x`."""
@@ -126,6 +136,7 @@ class BlockwiseEngine:
             return {name: self._blocks.table(gradient) for name, gradient in gradients.items()}
 
         gradients = self._each(given, pull)
+        self._blocks.release(block)
         return {m.name: np.sum([part[m.local] for part in gradients], axis=0) for m in self._blocks.modules(block)}
 
     def _each(self, given: _Given, work: Callable[[_Part], _Result]) -> list[_Result]:

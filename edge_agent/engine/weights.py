@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,16 @@ class WeightMap:
         """Expands the tensors of one block, by local name, into the arrays `out`."""
         for name, array in out.items():
             self.tensor(f"block.{index}.{name}", array)
-        self.release(f"block.{index}")
+
+    def mapped(self, index: int, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+        """The tensors of one block by local name, as they lie in the map, each followed by its scale if it has one."""
+        found = {}
+        for name in names:
+            stored, scale = self._stored(f"block.{index}.{name}")
+            found[name] = stored
+            if scale is not None:
+                found[f"{name}.scale"] = scale
+        return found
 
     def release(self, section: str) -> None:
         """Gives the pages of a section back to the system; they come in again when they are read."""

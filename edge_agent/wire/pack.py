@@ -6,6 +6,8 @@
     weights.bin      all tensors, each at a multiple of 64 bytes, to be memory-mapped
     forward.onnx     one block: x, mask, its effective weights -> y, and what its linear layers put out
     backward.onnx    the same block: those, its ranks and dy -> dx and the gradient of every rank
+    forward_int8.onnx, backward_int8.onnx
+                     likewise with products of 8-bit integers, where the weights are stored so
     tokenizer.json   for the `tokenizers` library
 
 The resident supervisor reads manifests and verifies files, so this module keeps numpy out; the tensors themselves
@@ -36,8 +38,12 @@ WEIGHTS = "weights.bin"
 FORWARD = "forward.onnx"
 BACKWARD = "backward.onnx"
 TOKENIZER = "tokenizer.json"
+INT8_FORWARD = "forward_int8.onnx"
+INT8_BACKWARD = "backward_int8.onnx"
 FILES = frozenset({WEIGHTS, FORWARD, BACKWARD, TOKENIZER})
 """What a manifest lists; together with the manifest itself, the whole pack."""
+INT8_FILES = FILES | {INT8_FORWARD, INT8_BACKWARD}
+"""The same for a pack with int8 weights."""
 ALIGNMENT_BYTES = 64
 SECTION_BYTES = 65_536
 """Sections of `weights.bin` start at multiples of this: the largest page of a board, and as much as the kernel maps
@@ -151,8 +157,9 @@ def parse_manifest(data: bytes) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PackError(f"{MANIFEST} is not a pack's manifest: {error}; build or fetch the pack again") from error
-    if manifest.files.keys() != FILES:
-        raise PackError(f"a pack has the files {sorted(FILES)}, the {MANIFEST} lists {sorted(manifest.files)}")
+    expected = INT8_FILES if manifest.weights == "int8" else FILES
+    if manifest.files.keys() != expected:
+        raise PackError(f"a pack has the files {sorted(expected)}, the {MANIFEST} lists {sorted(manifest.files)}")
     return manifest
 
 

@@ -14,7 +14,7 @@ from coordinator.store import Checkpoint, Store
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.errors import PackError
-from edge_agent.wire.pack import FILES, MANIFEST, load_manifest
+from edge_agent.wire.pack import INT8_FILES, MANIFEST, load_manifest
 from edge_agent.wire.state import ModelState, seed_state
 from edge_agent.wire.transfer import Source
 from tests.models import tiny_pack
@@ -49,7 +49,7 @@ def test_every_file_of_the_pack_is_found_by_its_hash(store: Store) -> None:
     assert objects.find(bytes(32)) is None
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("name", sorted(INT8_FILES))
 def test_a_pack_that_was_altered_on_disk_is_refused(store: Store, tmp_path: Path, name: str) -> None:
     pack = tmp_path / "pack"
     shutil.copytree(tiny_pack(), pack)

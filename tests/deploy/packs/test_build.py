@@ -9,7 +9,7 @@ import pytest
 from deploy.packs import build
 from deploy.packs.build import build_pack
 from edge_agent.wire.errors import PackError
-from edge_agent.wire.pack import FILES, MANIFEST, TOKENIZER, WEIGHTS, load_manifest, verify
+from edge_agent.wire.pack import INT8_FILES, MANIFEST, TOKENIZER, WEIGHTS, load_manifest, verify
 from tests.models import BLOCKS, D_MODEL, tiny_model, tiny_pack, tiny_source
 
 
@@ -40,7 +40,7 @@ def test_a_pack_verifies_and_describes_its_model() -> None:
 
 
 def test_a_pack_holds_its_files_and_nothing_else() -> None:
-    assert {path.name for path in tiny_pack().iterdir()} == FILES | {MANIFEST}
+    assert {path.name for path in tiny_pack().iterdir()} == INT8_FILES | {MANIFEST}
     assert (tiny_pack() / TOKENIZER).read_bytes() == (tiny_source(tiny_pack()) / TOKENIZER).read_bytes()
 
 
