@@ -260,10 +260,12 @@ class Agent:
             budget_bytes=self._budget_bytes,
             supervisor_bytes=own.anonymous_bytes,
             supervisor_peak_rss_bytes=memory.high_water_bytes() or own.rss_bytes,
+            engine=settings.engine,
+            torch_device=settings.torch_device,
         )
 
     def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
-        """A replayed capability, or the one measured before with the same pack, budget and threads."""
+        """A replayed capability, or the one measured before with the same pack, budget, threads and engine."""
         if self._settings.capability is not None:
             return capability.load(self._settings.capability, self._settings.device)
         if self._store.value("capability_of", str) != self._capability_key(terms):
@@ -272,7 +274,9 @@ class Agent:
 
     @staticmethod
     def _capability_key(terms: jobs.Terms) -> str:
-        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads} {terms.welcome.training.max_tokens}"
+        engine = terms.engine if terms.engine == "onnx" else f"{terms.engine} {terms.torch_device}"
+        max_tokens = terms.welcome.training.max_tokens
+        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads} {max_tokens} {engine}"
 
     def _link_bytes_per_s(self) -> int:
         """The best rate that a fetch of the pack ever had: most bytes come with the first, later ones are short."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -11,6 +11,9 @@ from msgspec import Meta
 from edge_agent.wire import topics
 from edge_agent.wire.errors import ConfigError
 from edge_agent.wire.settings import BrokerSettings, load_toml
+
+EngineName = Literal["onnx", "torch"]
+TorchDevice = Literal["cpu", "cuda"]
 
 
 class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +35,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: MemorySettings = MemorySettings()
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
+    engine: EngineName = "onnx"
+    """What computes: ONNX Runtime block by block, or torch with the whole frozen model on `torch_device`."""
+    torch_device: TorchDevice = "cuda"
+    """Where the torch engine computes; the other one takes no notice."""
     holdout_share: Annotated[float, Meta(ge=0, lt=1)] = 0.15
     """Share of the local data that is never trained on, only used to measure accuracy."""
     capability: Path | None = None

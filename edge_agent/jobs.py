@@ -16,6 +16,7 @@ import threading
 
 import msgspec
 
+from edge_agent.config import EngineName, TorchDevice
 from edge_agent.wire import messages as m
 
 LOGGER = logging.getLogger("rankfleet.agent")
@@ -37,6 +38,8 @@ class Terms(msgspec.Struct, frozen=True):
     supervisor_bytes: int
     """Anonymous memory of the supervisor."""
     supervisor_peak_rss_bytes: int
+    engine: EngineName = "onnx"
+    torch_device: TorchDevice = "cuda"
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):

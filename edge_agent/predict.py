@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edge_agent.engine.choice import Choice
 from edge_agent.engine.protocol import Batch
 from edge_agent.fetching import Fetcher
 from edge_agent.store import Store
@@ -76,7 +77,7 @@ def _predict(store: Store, state_dir: Path, texts: Sequence[str], threads: int) 
             "takes part in the next, or at the end of the run"
         )
     pack_dir = Fetcher(state_dir).pack_dir(welcome.pack.sha256)
-    model = LocalModel(store, welcome, pack_dir, threads=threads)
+    model = LocalModel(store, welcome, pack_dir, Choice(threads))
     state = model.state()
     rows = compact(model.layout, state.rows, state.mask)
     return answer(

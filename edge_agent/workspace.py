@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from edge_agent.engine.onnx_engine import BlockwiseEngine
+from edge_agent.engine.choice import Choice, make_engine
 from edge_agent.engine.protocol import Engine
 from edge_agent.examples import Tokens, read_local, tokenise
 from edge_agent.jobs import Terms
@@ -27,11 +27,11 @@ class LocalModel:
     Raises as those parts do.
     """
 
-    def __init__(self, store: Store, welcome: m.Welcome, pack_dir: Path, *, threads: int) -> None:
+    def __init__(self, store: Store, welcome: m.Welcome, pack_dir: Path, choice: Choice) -> None:
         self.store = store
         self.welcome = welcome
         self.pack_dir = pack_dir
-        self._threads = threads
+        self._choice = choice
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -45,9 +45,8 @@ class LocalModel:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine of the pack."""
-        scale = self.welcome.training.scale
-        return BlockwiseEngine(self.pack_dir, self.layout, threads=self._threads, scale=scale)
+        """The chosen engine, for the pack."""
+        return make_engine(self._choice, self.pack_dir, self.layout, self.welcome.training.scale)
 
     @property
     def max_tokens(self) -> int:
@@ -77,7 +76,8 @@ class Workspace(LocalModel):
     """What every job needs: the local model, the local examples, and what a round leaves behind."""
 
     def __init__(self, terms: Terms) -> None:
-        super().__init__(Store(Path(terms.store)), terms.welcome, Path(terms.pack_dir), threads=terms.threads)
+        choice = Choice(terms.threads, terms.engine, terms.torch_device)
+        super().__init__(Store(Path(terms.store)), terms.welcome, Path(terms.pack_dir), choice)
         self.terms = terms
 
     def examples(self, max_tokens: int) -> tuple[Tokens, Tokens]:

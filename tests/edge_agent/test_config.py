@@ -41,6 +41,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         (('"pi-1"', '"coordinator"'), "not 'coordinator'"),
         (('data = "texts.jsonl"\n', ""), "`data`"),
         (("[broker]", "threads = 0\n[broker]"), r"`int` >= 1 - at `\$\.threads`"),
+        (("[broker]", "engine = 'jax'\n[broker]"), r"'jax' - at `\$\.engine`"),
         (("[broker]", "holdout_share = 1.0\n[broker]"), r"\$\.holdout_share"),
         (("[broker]", "[memory]\nbudget_bytes = 5\n[broker]"), r"\$\.memory\.budget_bytes"),
         (("[broker]", "[broker]\nprot = 1"), r"`prot`.* - at `\$\.broker`|unknown field `prot`"),

@@ -74,3 +74,9 @@ def test_a_state_passes_only_at_its_version_and_with_its_digest() -> None:
 def test_sequences_are_as_long_as_both_the_fleet_and_the_model_allow(tmp_path: Path, fleet: int, expected: int) -> None:
     training = msgspec.structs.replace(TRAINING, max_tokens=fleet)
     assert Workspace(make_terms(tmp_path, welcome=make_welcome(training=training))).max_tokens == expected
+
+
+def test_the_terms_choose_the_engine(tmp_path: Path) -> None:
+    terms = make_terms(tmp_path, engine="torch", torch_device="cpu")
+    assert type(Workspace(terms).engine).__name__ == "TorchEngine"
+    assert type(Workspace(msgspec.structs.replace(terms, engine="onnx")).engine).__name__ == "BlockwiseEngine"
