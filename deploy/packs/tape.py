@@ -75,12 +75,13 @@ class Tape:
 
     def add(self, a: str, b: str) -> str:
         """`a + b`, of equal shapes."""
-        return self.record(self.op("Add", a, b), lambda dy: {a: dy, b: dy})
+        return self.record(self.op("Add", a, b), lambda dy: self._both(a, dy, b, dy))
 
     def mul(self, a: str, b: str) -> str:
         """`a * b`, of equal shapes."""
-        pullback: Pullback = lambda dy: {a: self.op("Mul", dy, b), b: self.op("Mul", dy, a)}  # noqa: E731
-        return self.record(self.op("Mul", a, b), pullback)
+        return self.record(
+            self.op("Mul", a, b), lambda dy: self._both(a, self.op("Mul", dy, b), b, self.op("Mul", dy, a))
+        )
 
     def split(self, x: str, widths: Sequence[int]) -> list[str]:
         """`x (n, sum of widths)` as one `(n, width)` each, all of which must lead to the graph's output."""
@@ -117,6 +118,10 @@ class Tape:
             return {x: self.op("Mul", self.op("Sub", g, self.op("Mul", x, share)), inverse)}
 
         return self.record(y, pullback)
+
+    def _both(self, a: str, da: str, b: str, db: str) -> dict[str, str]:
+        """The gradients of two inputs, which may be the same value."""
+        return {a: self.op("Add", da, db)} if a == b else {a: da, b: db}
 
     def _mean(self, x: str) -> str:
         return self.op("ReduceMean", x, self.constant([-1]), keepdims=1)

@@ -39,6 +39,23 @@ def test_a_pack_verifies_and_describes_its_model() -> None:
     assert (last.name, last.block, last.d_in, last.d_out) == ("encoder.layer.2.output.dense", BLOCKS - 1, 48, 32)
 
 
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [
+        ("bert", "pooler"),
+        ("roberta", "pooler"),
+        ("mpnet", "pooler"),
+        ("distilbert", "mean"),
+        ("llama", "last"),
+        ("gpt2", "last"),
+    ],
+)
+def test_what_is_no_sentence_encoder_is_pooled_as_transformers_does(family: str, pooling: str) -> None:
+    manifest = verify(tiny_pack("int8", family, sentence=False))
+    assert (manifest.architecture, manifest.pooling) == (family, pooling)
+    assert manifest.causal == (pooling == "last")
+
+
 def test_a_pack_holds_its_files_and_nothing_else() -> None:
     assert {path.name for path in tiny_pack().iterdir()} == INT8_FILES | {MANIFEST}
     assert (tiny_pack() / TOKENIZER).read_bytes() == (tiny_source(tiny_pack()) / TOKENIZER).read_bytes()
@@ -81,7 +98,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     model_dir = tiny_model(tmp_path / "model")
-    monkeypatch.setattr(build, "export_forward", fail)
+    monkeypatch.setattr(build, "forward_graph", fail)
     with pytest.raises(OSError, match="No space"):
         build_pack(model_dir, tmp_path / "out" / "pack")
     assert list((tmp_path / "out").iterdir()) == []

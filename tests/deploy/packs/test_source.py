@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
+from deploy.packs.architectures import DECODERS
 from deploy.packs.source import read_source, source_sha256
 from edge_agent.wire.errors import PackError
 from tests.models import tiny_model
@@ -21,11 +23,11 @@ def test_a_sentence_encoder_is_pooled_by_the_mean(tmp_path: Path) -> None:
     assert read_source(tiny_model(tmp_path)).pooling == "mean"
 
 
-def test_other_encoders_are_pooled_by_their_pooler(tmp_path: Path) -> None:
-    assert read_source(tiny_model(tmp_path, sentence=False)).pooling == "pooler"
+def test_files_of_other_models_do_not_say_how_to_pool(tmp_path: Path) -> None:
+    assert read_source(tiny_model(tmp_path, sentence=False)).pooling is None
 
 
-@pytest.mark.parametrize(("mode", "pooling"), [("mean_tokens", "mean"), ("cls_token", "cls")])
+@pytest.mark.parametrize(("mode", "pooling"), [("mean_tokens", "mean"), ("cls_token", "cls"), ("lasttoken", "last")])
 def test_a_sentence_encoders_own_pooling_decides(tmp_path: Path, mode: str, pooling: str) -> None:
     model_dir = tiny_model(tmp_path)
     write_pooling(model_dir, **{"mean_tokens": False, "cls_token": False, mode: True})
@@ -49,6 +51,34 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
     (tiny_model(tmp_path) / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(PackError, match="cannot be loaded"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoders_own_output_layer_is_kept(tmp_path: Path, family: str, tied: bool) -> None:
+    state = read_source(tiny_model(tmp_path, family, tie_word_embeddings=tied)).state
+    assert ("lm_head.weight" in state) != tied
+    assert not any(name.startswith(("model.", "transformer.")) for name in state)
+
+
+def test_an_output_layer_that_the_files_lack_is_not_made_up(tmp_path: Path) -> None:
+    source = read_source(tiny_model(tmp_path, "llama", tie_word_embeddings=False))
+    transformers.LlamaModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert read_source(tmp_path).state.keys() == source.state.keys() - {"lm_head.weight"}
+
+
+@pytest.mark.parametrize("names", [["a.gguf", "b.gguf"], []], ids=["two", "none"])
+def test_a_folder_of_another_kind_is_refused(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(PackError, match=r"nor one \.gguf file"):
+        read_source(tmp_path)
+
+
+def test_a_damaged_gguf_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"\0" * 100)
     with pytest.raises(PackError, match="cannot be loaded"):
         read_source(tmp_path)
 

@@ -1,36 +1,63 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from deploy.packs.architectures.parts import Adapter, activation, adapted, attention
+from deploy.packs.architectures import parts
+from deploy.packs.tape import ACTIVATIONS
 from edge_agent.wire.errors import PackError
 
-
-def test_an_adapted_layer_is_a_dense_layer_of_w0_plus_b_e_a() -> None:
-    x, W0, bias = torch.randn(5, 4), torch.randn(4, 6), torch.randn(6)
-    A, E, B = torch.randn(3, 4), torch.randn(3), torch.randn(3, 6)
-    got = adapted(x, "query", {"query.weight": W0, "query.bias": bias}, {"query": Adapter(A, E, B)})
-    torch.testing.assert_close(got, x @ (W0 + A.T @ torch.diag(E) @ B) + bias)
+STATE = {
+    f"layer.{index}.{name}": torch.full((2, 3), float(index)) for index in range(2) for name in ("q.weight", "k.weight")
+}
 
 
-def test_attention_equals_torchs() -> None:
-    q, k, v = (torch.randn(2 * 5, 8) for _ in range(3))
-    mask = torch.zeros(2, 1, 1, 5)
-    mask[1, ..., 3:] = torch.finfo(torch.float32).min
-    split = [t.reshape(2, 5, 4, 2).transpose(1, 2) for t in (q, k, v)]
-    expected = torch.nn.functional.scaled_dot_product_attention(*split, attn_mask=mask)
-    torch.testing.assert_close(attention(q, k, v, mask, heads=4), expected.transpose(1, 2).reshape(10, 8))
-
-
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"])
-def test_activations_equal_those_of_transformers(name: str) -> None:
-    from transformers.activations import ACT2FN  # noqa: PLC0415 - costly, and for this test only
-
-    x = torch.linspace(-4, 4, 50)
-    torch.testing.assert_close(activation(name)(x), ACT2FN[name](x))
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_known_activations_are_taken(name: str) -> None:
+    assert parts.activation(name) == name
 
 
 def test_an_unknown_activation_is_refused() -> None:
-    with pytest.raises(PackError, match="mish"):
-        activation("mish")
+    with pytest.raises(PackError, match="'mish' is not supported: expected one of gelu"):
+        parts.activation("mish")
+
+
+def test_the_blocks_are_taken_in_their_order() -> None:
+    blocks = parts.take_blocks(STATE, "layer", 2, ["q.weight", "k.weight"])
+    assert [list(block) for block in blocks] == [["q.weight", "k.weight"]] * 2
+    assert [float(block["k.weight"][0, 0]) for block in blocks] == [0, 1]
+
+
+def test_a_missing_tensor_is_named() -> None:
+    with pytest.raises(PackError, match=r"layer\.2\.q\.weight"):
+        parts.take_blocks(STATE, "layer", 3, ["q.weight"])
+
+
+def test_only_matrices_are_transposed() -> None:
+    turned = parts.transposed({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
+    assert [tensor.shape for tensor in turned.values()] == [(3, 2), (2,)]
+
+
+def test_the_names_of_layers_tensors() -> None:
+    assert parts.weights_and_biases(["a", "b"]) == ["a.weight", "a.bias", "b.weight", "b.bias"]
+
+
+def test_a_layer_of_its_own_gives_the_next_token() -> None:
+    head = torch.ones(4, 2)
+    assert parts.next_token_output({"lm_head.weight": head}) == {"word": head}
+    assert parts.next_token_output({}) == {}
+
+
+@pytest.mark.parametrize(("configured", "taken"), [(None, 0), (0, 0), (7, 7)])
+def test_a_model_without_padding_token_is_padded_with_any(configured: int | None, taken: int) -> None:
+    assert parts.padding_token(SimpleNamespace(pad_token_id=configured)) == taken
+
+
+def test_a_variant_is_refused_and_a_missing_setting_is_none() -> None:
+    config = SimpleNamespace(is_decoder=True)
+    parts.require(config, "is_decoder", True)
+    parts.require(config, "absent", False)
+    with pytest.raises(PackError, match="is_decoder = True are not supported: only False"):
+        parts.require(config, "is_decoder", False)
