@@ -59,8 +59,8 @@ def _add_engine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     engine.add_argument("model", metavar="MODEL", help="model folder, name to fetch, or bert-base-shape")
     engine.add_argument(
         "--modes", nargs="+", default=list(DEFAULT), metavar="MODE",
-        help="WEIGHTS-mbN-keptK (int8, fp16 or fp32; micro-batch; kept blocks or 'all'), the same with -final for "
-        "the final ranks, eager, checkpointing, lora, adalora (default: %(default)s)",
+        help="WEIGHTS-mbN-keptK (int8, w8a8, fp16 or fp32; micro-batch; kept blocks or 'all'), the same with -final "
+        "for the final ranks, eager, checkpointing, lora, adalora (default: %(default)s)",
     )  # fmt: skip
     for name, default, what in (
         ("batch", 8, "sequences a step"),

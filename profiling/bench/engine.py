@@ -113,10 +113,10 @@ def _final(options: Options, manifest: Manifest) -> final_ranks.Ranks:
 def _spec(mode: AnyMode, subject: Subject, work: Work, final: final_ranks.Ranks) -> AnySpec:
     modules = tuple(module.name for module in subject.manifest.modules)
     match mode:
-        case OnnxMode(name, weights, micro_batch, kept, is_final):
+        case OnnxMode(name, weights, products, micro_batch, kept, is_final):
             ranks = final if is_final else final_ranks.full(subject.manifest, work.rank)
             kept_blocks = subject.manifest.blocks if kept is None else kept
-            return OnnxSpec(name, work, str(subject.packs[weights]), micro_batch, kept_blocks, ranks)
+            return OnnxSpec(name, work, str(subject.packs[weights]), products, micro_batch, kept_blocks, ranks)
         case TorchMode(name, checkpointing):
             return TorchSpec(name, work, str(subject.folder), modules, checkpointing)
         case PeftMode(name):

@@ -31,7 +31,7 @@ def make_onnx_step(spec: OnnxSpec) -> Callable[[], float]:
     pack_dir, work = Path(spec.pack_dir), spec.work
     manifest = load_manifest(pack_dir)
     layout = module_layout(manifest, work.rank, CLASSES)
-    engine = BlockwiseEngine(pack_dir, layout, threads=work.threads, scale=SCALE)
+    engine = BlockwiseEngine(pack_dir, layout, threads=work.threads, scale=SCALE, products=spec.products)
     state, mask = seed_state(layout, work.seed), living(layout, spec.ranks)
     rows = compact(layout, state.rows, mask)
     optimizer = AdamW(layout, trained_positions(layout, mask, mask), RATES)

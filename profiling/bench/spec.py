@@ -6,6 +6,9 @@ from typing import Literal
 
 import msgspec
 
+Products = Literal["float32", "int8"]
+Method = Literal["lora", "adalora"]
+Library = Literal["torch", "numpy", "onnxruntime"]
 CLASSES = 8
 """Classes of the head: a figure like those of the data sets, and of no weight beside a block."""
 
@@ -31,6 +34,7 @@ class OnnxSpec(Spec, frozen=True, tag="onnx"):
     """This project's engine. `ranks` live in each module, in the pack's order."""
 
     pack_dir: str
+    products: Products
     micro_batch: int
     kept_blocks: int
     ranks: tuple[int, ...]
@@ -49,10 +53,7 @@ class PeftSpec(Spec, frozen=True, tag="peft"):
 
     model_dir: str
     modules: tuple[str, ...]
-    method: Literal["lora", "adalora"]
-
-
-Library = Literal["torch", "numpy", "onnxruntime"]
+    method: Method
 
 
 class ProductsSpec(Spec, frozen=True, tag="products"):

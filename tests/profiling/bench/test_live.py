@@ -16,7 +16,7 @@ WORK = Work(batch=4, tokens=8, rank=2, threads=1, seed=0)
 
 
 def make_spec(pack_dir: str) -> OnnxSpec:
-    return OnnxSpec("int8-mb2-kept1", WORK, pack_dir, 2, 1, (2,) * len(load_manifest(tiny_pack()).modules))
+    return OnnxSpec("int8-mb2-kept1", WORK, pack_dir, "float32", 2, 1, (2,) * len(load_manifest(tiny_pack()).modules))
 
 
 def test_steps_train_and_the_process_is_fresh() -> None:

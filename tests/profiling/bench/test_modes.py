@@ -7,8 +7,9 @@ from profiling.bench.modes import DEFAULT, OnnxMode, PeftMode, TorchMode, full_o
 
 
 def test_names_say_what_runs() -> None:
-    assert parse("int8-mb1-kept0") == OnnxMode("int8-mb1-kept0", "int8", 1, 0, False)
-    assert parse("fp32-mb16-keptall-final") == OnnxMode("fp32-mb16-keptall-final", "fp32", 16, None, True)
+    assert parse("int8-mb1-kept0") == OnnxMode("int8-mb1-kept0", "int8", "float32", 1, 0, False)
+    assert parse("fp32-mb16-keptall-final") == OnnxMode("fp32-mb16-keptall-final", "fp32", "float32", 16, None, True)
+    assert parse("w8a8-mb2-kept1") == OnnxMode("w8a8-mb2-kept1", "int8", "int8", 2, 1, False)
     assert parse("checkpointing") == TorchMode("checkpointing", True)
     assert parse("adalora") == PeftMode("adalora")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from edge_agent.wire.pack import load_manifest, module_layout
@@ -12,9 +14,10 @@ LAYOUT = module_layout(load_manifest(tiny_pack()), WORK.rank, CLASSES)
 FULL = (WORK.rank,) * len(LAYOUT.modules)
 
 
+@pytest.mark.parametrize("products", ["float32", "int8"])
 @pytest.mark.parametrize("kept_blocks", [0, BLOCKS])
-def test_steps_lower_the_loss_in_every_mode(kept_blocks: int) -> None:
-    step = make_onnx_step(OnnxSpec("x", WORK, str(tiny_pack()), 2, kept_blocks, FULL))
+def test_steps_lower_the_loss_in_every_mode(kept_blocks: int, products: Literal["float32", "int8"]) -> None:
+    step = make_onnx_step(OnnxSpec("x", WORK, str(tiny_pack()), products, 2, kept_blocks, FULL))
     losses = [step() for _ in range(4)]
     assert losses == sorted(losses, reverse=True)
 

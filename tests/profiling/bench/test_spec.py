@@ -12,7 +12,7 @@ WORK = Work(batch=2, tokens=4, rank=2, threads=1, seed=0)
     "spec",
     [
         ProductsSpec("d", WORK, "numpy", ((8, 4),)),
-        OnnxSpec("a", WORK, "/pack", 1, 0, (2, 2)),
+        OnnxSpec("a", WORK, "/pack", "int8", 1, 0, (2, 2)),
         TorchSpec("b", WORK, "/model", ("x",), True),
         PeftSpec("c", WORK, "/model", ("x",), "lora"),
     ],
