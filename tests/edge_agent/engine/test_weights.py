@@ -24,13 +24,21 @@ def test_gathered_rows_are_rows_of_the_table(weights: WeightMap) -> None:
     np.testing.assert_array_equal(weights.gather("embedding.word", indices), table[indices])
 
 
-def test_all_blocks_share_one_buffer(weights: WeightMap) -> None:
-    first = dict(weights.block(0))
+def test_a_block_is_expanded_into_the_arrays_given(weights: WeightMap) -> None:
     for index in range(BLOCKS):
-        block = weights.block(index)
-        assert all(block[name] is first[name] for name in first)
-        for name, tensor in block.items():
-            np.testing.assert_array_equal(tensor, weights.tensor(f"block.{index}.{name}"))
+        expected = {name: weights.tensor(f"block.{index}.{name}") for name in load_manifest(tiny_pack()).block_weights}
+        out = {name: np.empty_like(tensor) for name, tensor in expected.items()}
+        weights.block(index, out)
+        for name, tensor in expected.items():
+            np.testing.assert_array_equal(out[name], tensor)
+
+
+def test_mapped_tensors_are_those_of_the_file(weights: WeightMap) -> None:
+    name = "output.dense.weight"
+    mapped = weights.mapped(1, [name, "output.dense.bias"])
+    assert mapped.keys() == {name, f"{name}.scale", "output.dense.bias"}
+    np.testing.assert_array_equal(mapped[name] * mapped[f"{name}.scale"], weights.tensor(f"block.1.{name}"))
+    assert not mapped[name].flags.owndata
 
 
 def test_a_released_section_can_be_read_again(weights: WeightMap) -> None:
