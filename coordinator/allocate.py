@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.wire.cost import TRAINED_BYTES, ChosenPlan, Shape, Work, peak_bytes, plan, step_s, usable_bytes
+from edge_agent.wire.cost import TRAINED_BYTES, ChosenPlan, Model, Shape, Work, peak_bytes, plan, step_s, usable_bytes
 from edge_agent.wire.messages import Capability
 from edge_agent.wire.quantise import Scheme
 from edge_agent.wire.ranks import Layout, Mask
@@ -23,13 +23,12 @@ Float64 = npt.NDArray[np.float64]
 class Terms:
     """What a round asks of a device: `steps` optimizer steps within `train_s`, an upload within `upload_s`.
 
-    `token_buckets` are the sequence lengths to choose from, the longest first; `mapped_bytes` is the working set of
-    mapped weights that the pack declares.
+    `token_buckets` are the sequence lengths to choose from, the longest first; `model` is what the pack says of costs.
     """
 
+    model: Model
     batch: int
     token_buckets: tuple[int, ...]
-    mapped_bytes: int
     steps: int
     train_s: float
     upload_s: float
@@ -61,7 +60,7 @@ def allocate(layout: Layout, mask: Mask, importance: Float64, capability: Capabi
     work = _work(shape, affordable.tokens, affordable.lowest_block)
     while work.depth > 1 and step_s(capability.cost, work) * terms.steps > terms.train_s:
         work = replace(work, lowest_block=work.lowest_block + 1)
-    room = min(_memory_room(capability, work, terms), _link_room(capability, work, terms))
+    room = min(_memory_room(capability, work), _link_room(capability, work, terms))
     trained = _most_important(layout, mask, importance, work.lowest_block, room)
     lowest = min((m.block for m, slots in layout.living(trained) if len(slots)), default=layout.blocks)
     final = replace(
@@ -77,36 +76,35 @@ def _shape(layout: Layout, mask: Mask, terms: Terms) -> Shape:
     """The round as a device plans it if it trains nothing; nothing lives below the lowest block."""
     living = [module.block for module, slots in layout.living(mask) if len(slots)]
     return Shape(
+        model=terms.model,
         batch=terms.batch,
         token_buckets=terms.token_buckets,
         lowest_block=min(living, default=layout.blocks),
-        d_model=layout.d_model,
         living_parameters=layout.parameters(mask),
         trained_parameters=(0,) * layout.blocks,
         head_parameters=layout.classes * (layout.d_model + 1),
-        mapped_bytes=terms.mapped_bytes,
     )
 
 
 def _work(shape: Shape, tokens: int, lowest_block: int) -> Work:
-    """The smallest step at a depth: one sequence at a time, no ranks yet."""
+    """The smallest step at a depth: one sequence at a time, nothing kept, no ranks yet."""
     return Work(
+        model=shape.model,
         micro_batch=1,
+        kept_blocks=0,
         tokens=tokens,
         batch=shape.batch,
         lowest_block=lowest_block,
-        blocks=len(shape.trained_parameters),
-        d_model=shape.d_model,
         living_parameters=shape.living_parameters,
         trained_parameters=0,
         head_parameters=shape.head_parameters,
     )
 
 
-def _memory_room(capability: Capability, work: Work, terms: Terms) -> int:
+def _memory_room(capability: Capability, work: Work) -> int:
     """Parameters that memory has room to train."""
     usable = usable_bytes(capability.budget_bytes)
-    return (usable - peak_bytes(capability.cost, work, terms.mapped_bytes)) // TRAINED_BYTES
+    return (usable - peak_bytes(capability.cost, work)) // TRAINED_BYTES
 
 
 def _link_room(capability: Capability, work: Work, terms: Terms) -> int:

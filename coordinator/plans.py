@@ -88,9 +88,9 @@ class Planner:
         training, deadline_s = self._config.training, self._config.round.deadline_s
         longest = cost.bucket(min(ready.longest_tokens, self._max_tokens), self._buckets)
         return Terms(
+            model=cost.model_of(self._manifest),
             batch=training.batch_size,
             token_buckets=tuple(sorted((b for b in self._buckets if b <= longest), reverse=True)),
-            mapped_bytes=self._manifest.mapped_working_set_bytes,
             steps=training.local_steps or math.ceil(ready.examples / training.batch_size),
             train_s=TRAIN_SHARE * deadline_s,
             upload_s=UPLOAD_SHARE * deadline_s,

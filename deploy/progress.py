@@ -54,7 +54,8 @@ def _received(event: events.Received) -> str:
     used = report.peak_anonymous_bytes + report.mapped_bytes
     return (
         f"    {event.device:<12} loss {report.loss:.3f}  {report.ranks} ranks, {report.depth} blocks, "
-        f"micro-batch {report.micro_batch}  memory {megabytes(used)} (RSS {megabytes(report.peak_rss_bytes)})  "
+        f"{report.kept_blocks} kept, micro-batch {report.micro_batch}  "
+        f"memory {megabytes(used)} (RSS {megabytes(report.peak_rss_bytes)})  "
         f"sent {megabytes(report.bytes_up)} received {megabytes(report.bytes_down)} so far"
     )
 

@@ -70,6 +70,6 @@ def shuffled(count: int, batch: int, steps: int, seed: int, *path: int | str) ->
 
 
 def by_length(tokens: Tokens, batch: int) -> Iterator[list[int]]:
-    """All places, the shortest examples first, so that little is padded."""
-    order = sorted(range(len(tokens)), key=lambda i: len(tokens.ids[i]))
+    """All places, the longest examples first: little is padded, and memory laid out for the first holds the rest."""
+    order = sorted(range(len(tokens)), key=lambda i: -len(tokens.ids[i]))
     return (order[start : start + batch] for start in range(0, len(order), batch))

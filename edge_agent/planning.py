@@ -22,13 +22,12 @@ def choose_plan(
     for module, slots in layout.living(allowed):
         per_block[module.block] += len(slots) * module.width
     shape = cost.Shape(
+        model=cost.model_of(space.manifest),
         batch=space.terms.welcome.training.batch_size,
         token_buckets=tuple(sorted((b for b in buckets if b <= fitting), reverse=True)),
         lowest_block=lowest_block,
-        d_model=layout.d_model,
         living_parameters=layout.parameters(living),
         trained_parameters=tuple(per_block),
         head_parameters=layout.tables[HEAD].rows * layout.tables[HEAD].width,
-        mapped_bytes=space.manifest.mapped_working_set_bytes,
     )
     return cost.plan(capability, shape)

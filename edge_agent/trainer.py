@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_agent.engine.protocol import Engine
+from edge_agent.engine.protocol import Batch, Engine
 from edge_agent.examples import Tokens, by_length, make_batch, shuffled
-from edge_agent.importance import Float64, make_scorer
+from edge_agent.importance import Float64, Scorer, make_scorer
 from edge_agent.optimizer import AdamW, Rates
-from edge_agent.selection import pick, trained_positions
+from edge_agent.selection import Positions, pick, trained_positions
 from edge_agent.tokenise import Tokeniser
 from edge_agent.watch import Footing, Watch
 from edge_agent.wire import messages as m
@@ -82,34 +82,63 @@ def train(engine: Engine, state: ModelState, work: Work, footing: Footing, watch
     positions = trained_positions(layout, state.mask, trained)
     rows = compact(layout, state.rows, state.mask)
     before = pick(rows, positions)
+    rates = Rates(training.lr, training.lr_e, training.lr_head, training.weight_decay)
     scorer = make_scorer(training.importance, layout, trained)
-    optimizer = AdamW(layout, positions, Rates(training.lr, training.lr_e, training.lr_head, training.weight_decay))
-    losses, times = [], []
+    learner = _Learner(positions, scorer, AdamW(layout, positions, rates))
+    losses, times, longest = [], [], 0
     count, steps = len(work.tokens), work.steps
     for step, chosen in enumerate(shuffled(count, training.batch_size, steps, work.seed, *work.path), 1):
         start_s = time.perf_counter()
         batch = make_batch(work.tokens, chosen, work.tokeniser)
-        gradients = engine.step(batch, rows, lowest_block=footing.lowest_block, micro_batch=footing.micro_batch)
-        whole = _with_zeros(gradients.rows, rows, (*positions, HEAD))
-        scorer.observe(pick(rows, positions), pick(whole, positions))
-        optimizer.step(rows, gradients.rows)
-        losses.append(gradients.loss)
+        if batch.input_ids.shape[1] > longest:
+            longest = batch.input_ids.shape[1]
+            engine.give_back()  # what is laid out for shorter sequences is in the way of longer ones
+        losses.append(_step(engine, batch, rows, footing, learner))
         times.append(time.perf_counter() - start_s)
-        report(step, steps, gradients.loss)
-        footing = watch.after_step(footing)
+        report(step, steps, losses[-1])
+        before_it, footing = footing, watch.after_step(footing)
+        if footing != before_it:
+            engine.give_back()
+            watch.restart()
     scores = scorer.scores(before, pick(rows, positions))
     depth = layout.blocks - footing.lowest_block
     return Trained(rows, trained, scores, steps, float(np.mean(losses)), float(np.median(times)), footing, depth)
 
 
-def evaluate(engine: Engine, state: ModelState, tokens: Tokens, tokeniser: Tokeniser, micro_batch: int) -> Score:
-    """How many of `tokens` the model of `state` gets right."""
+class _Learner(NamedTuple):
+    """What learns from gradients."""
+
+    positions: Positions
+    scorer: Scorer
+    optimizer: AdamW
+
+
+def _step(engine: Engine, batch: Batch, rows: Rows, footing: Footing, learner: _Learner) -> float:
+    """One optimizer step of `rows` in place; its loss. Nothing of its gradients is left when it returns."""
+    gradients = engine.step(
+        batch,
+        rows,
+        lowest_block=footing.lowest_block,
+        micro_batch=footing.micro_batch,
+        kept_blocks=footing.kept_blocks,
+    )
+    whole = _with_zeros(gradients.rows, rows, (*learner.positions, HEAD))
+    learner.scorer.observe(pick(rows, learner.positions), pick(whole, learner.positions))
+    learner.optimizer.step(rows, gradients.rows)
+    return gradients.loss
+
+
+def evaluate(
+    engine: Engine, state: ModelState, tokens: Tokens, tokeniser: Tokeniser, *, batch_size: int, micro_batch: int
+) -> Score:
+    """How many of `tokens` the model of `state` gets right, in batches as in training, so it takes no more memory."""
     rows = compact(state.layout, state.rows, state.mask)
     correct = 0
-    for chosen in by_length(tokens, 4 * micro_batch):
+    for chosen in by_length(tokens, batch_size):
         batch = make_batch(tokens, chosen, tokeniser)
         logits = engine.logits(batch, rows, micro_batch=micro_batch)
         correct += int((logits.argmax(axis=1) == batch.labels).sum())
+    engine.give_back()
     return Score(correct, len(tokens))
 
 

@@ -89,18 +89,18 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     memory.give_back()
     with memory.PeakSampler() as sampler:
         phases.enter("evaluate")
-        score = evaluate(space.engine, state, holdout, space.tokeniser(plan.tokens), plan.micro_batch)
+        score = _evaluate(space, state, holdout, plan)
         phases.enter("train")
         work = _work(space, job, plan, trained, examples)
         watch = _watch(space, sampler)
-        footing = Footing(plan.micro_batch, plan.lowest_block)
+        footing = Footing(plan.micro_batch, plan.lowest_block, plan.kept_blocks)
         outcome = train(space.engine, state, work, footing, watch, _reporter())
         phases.enter("compress")
         part = _part(job, trained, len(examples))
         made, residual = update.make_update(part, state, outcome.rows, outcome.scores, space.residual())
         body = codec.encode_update(made, space.layout)
         phases.enter("")
-        report = _report(plan, outcome, score, _seen(space, len(examples), watch, sampler, phases))
+        report = _report(plan, outcome, score, watch.step_downs, _seen(space, len(examples), watch, sampler, phases))
     outgoing = Outgoing(job.plan.round, hashlib.sha256(body).digest(), body, msgspec.msgpack.encode(report))
     space.store.keep_round(space.model(state, residual), outgoing)
     return jobs.TrainResult(job.plan.round)
@@ -113,9 +113,14 @@ def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
     check_digest(state, job.final.version, job.final.state_sha256)
     plan = choose_plan(space, job.capability, state.mask, state.mask, space.layout.blocks - 1, space.max_tokens)
     _, holdout = space.examples(plan.tokens)
-    score = evaluate(space.engine, state, holdout, space.tokeniser(plan.tokens), plan.micro_batch)
+    score = _evaluate(space, state, holdout, plan)
     space.store.keep_model(space.model(state, space.residual()))
     return jobs.FinalResult(state.version, *score)
+
+
+def _evaluate(space: Workspace, state: ModelState, holdout: Tokens, plan: cost.ChosenPlan) -> Score:
+    tokeniser, batch_size = space.tokeniser(plan.tokens), space.welcome.training.batch_size
+    return evaluate(space.engine, state, holdout, tokeniser, batch_size=batch_size, micro_batch=plan.micro_batch)
 
 
 def _least(layout: Layout) -> Mask:
@@ -131,27 +136,34 @@ def _measure(space: Workspace, link_bytes_per_s: int) -> m.Capability:
         Bench(
             engine=space.engine,
             state=state,
-            round_of=lambda tokens: _made_up_round(space, state, tokens),
+            batch=space.welcome.training.batch_size,
+            round_of=lambda tokens, micro_batch: _made_up_round(space, state, tokens, micro_batch),
             buckets=space.tokeniser(space.max_tokens).buckets,
+            model=cost.model_of(space.manifest),
             budget_bytes=terms.budget_bytes,
             supervisor_bytes=terms.supervisor_bytes,
-            mapped_bytes=space.manifest.mapped_working_set_bytes,
             threads=terms.threads,
         )
     )
     return m.Capability(terms.budget_bytes, memory.total_bytes(), link_bytes_per_s, table)
 
 
-def _made_up_round(space: Workspace, state: ModelState, tokens: Tokens) -> None:
+def _made_up_round(space: Workspace, state: ModelState, tokens: Tokens, micro_batch: int) -> None:
     """A round as `run_train` runs it, two steps long, on tokens that mean nothing; nothing of it is kept."""
     count = len(tokens)
     tokeniser = space.tokeniser(space.max_tokens)
     training = msgspec.structs.replace(space.welcome.training, batch_size=count, local_steps=MEASURED_STEPS)
     work = Work(state.mask, tokens, tokeniser, training, space.welcome.seed, ("measure",))
     with memory.PeakSampler() as sampler:
-        watch = Watch(sampler, budget_bytes=UNLIMITED_BYTES, other_bytes=0, blocks=space.layout.blocks)
-        evaluate(space.engine, state, tokens, tokeniser, count)
-        outcome = train(space.engine, state, work, Footing(count, 0), watch, lambda *_: None)
+        watch = Watch(
+            sampler,
+            budget_bytes=UNLIMITED_BYTES,
+            other_bytes=0,
+            blocks=space.layout.blocks,
+            available_bytes=lambda: UNLIMITED_BYTES,
+        )
+        evaluate(space.engine, state, tokens, tokeniser, batch_size=count, micro_batch=micro_batch)
+        outcome = train(space.engine, state, work, Footing(micro_batch, 0), watch, lambda *_: None)
     part = update.Part(0, state.mask, int(state.mask.sum()), count, quantise.find_scheme(training.quantisation))
     made, _ = update.make_update(part, state, outcome.rows, outcome.scores, space.residual())
     codec.encode_update(made, space.layout)
@@ -197,7 +209,7 @@ def _seen(space: Workspace, examples: int, watch: Watch, sampler: memory.PeakSam
     return Seen(examples, rss_bytes, peak_bytes - mapped_bytes, mapped_bytes, phases.drain())
 
 
-def _report(plan: cost.ChosenPlan, outcome: Trained, score: Score, seen: Seen) -> m.RoundReport:
+def _report(plan: cost.ChosenPlan, outcome: Trained, score: Score, step_downs: int, seen: Seen) -> m.RoundReport:
     """The trainer's part of the report; the supervisor adds traffic and its own phases."""
     return m.RoundReport(
         examples=seen.examples,
@@ -207,12 +219,15 @@ def _report(plan: cost.ChosenPlan, outcome: Trained, score: Score, seen: Seen) -
         holdout_total=score.total,
         micro_batch=outcome.footing.micro_batch,
         depth=outcome.depth,
+        kept_blocks=outcome.footing.kept_blocks,
+        step_downs=step_downs,
         sequence_tokens=plan.tokens,
         ranks=int(outcome.trained.sum()),
         predicted_bytes=plan.predicted_bytes,
         peak_rss_bytes=seen.peak_rss_bytes,
         peak_anonymous_bytes=seen.peak_anonymous_bytes,
         mapped_bytes=seen.mapped_bytes,
+        predicted_step_s=plan.predicted_step_s,
         step_s=outcome.step_s,
         bytes_up=0,
         bytes_down=0,

@@ -16,14 +16,20 @@ HEADROOM = 0.97
 
 @dataclass(frozen=True)
 class Footing:
-    """How deep and how wide the next step trains."""
+    """How deep and how wide the next step trains, and what it keeps."""
 
     micro_batch: int
     lowest_block: int
+    kept_blocks: int = 0
 
 
 def lower(footing: Footing, blocks: int) -> Footing | None:
-    """The next smaller footing: half the micro-batch, then a block less; None at the end of the stairs."""
+    """The next smaller footing: no kept blocks, then half the micro-batch, then a block less; None at the end.
+
+    All kept blocks go at once: they cost the step's result nothing, and a neighbour that wants memory may want more.
+    """
+    if footing.kept_blocks:
+        return replace(footing, kept_blocks=0)
     if footing.micro_batch > 1:
         return replace(footing, micro_batch=footing.micro_batch // 2)
     if footing.lowest_block < blocks - 1:
@@ -51,9 +57,11 @@ class Watch:
         self._available_bytes = available_bytes
         self.peak_bytes = 0
         """Highest budgeted memory so far: this process's anonymous bytes and `other_bytes`."""
+        self.step_downs = 0
+        """How often the footing got smaller."""
 
     def after_step(self, footing: Footing) -> Footing:
-        """The footing of the next step.
+        """The footing of the next step. Where it is smaller, the engine is to give back what it keeps.
 
         Raises:
             BudgetError: the budget is exceeded at the smallest footing.
@@ -61,29 +69,27 @@ class Watch:
         used_bytes = self._sampler.peak().anonymous_bytes + self._other_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes)
         if used_bytes > HEADROOM * self._budget_bytes:
-            return self._step_down(footing, used_bytes)
-        growth_bytes = self._sampler.peak().anonymous_bytes - memory.own().anonymous_bytes
-        if self._available_bytes() < growth_bytes:
-            return self._make_room(footing)
-        return footing
-
-    def _step_down(self, footing: Footing, used_bytes: int) -> Footing:
-        smaller = lower(footing, self._blocks)
-        if smaller is not None:
-            LOGGER.warning("%d of %d bytes used: from %s to %s", used_bytes, self._budget_bytes, footing, smaller)
-            memory.give_back()
-            self._sampler.restart()
+            smaller = self._lower(footing, f"{used_bytes} of {self._budget_bytes} bytes used")
+            if smaller == footing and used_bytes > self._budget_bytes:
+                raise cost.too_small(self._budget_bytes, used_bytes)
             return smaller
-        if used_bytes > self._budget_bytes:
-            raise cost.too_small(self._budget_bytes, used_bytes)
+        peak_bytes = self._sampler.peak().anonymous_bytes
+        needed_bytes = (2 - HEADROOM) * peak_bytes - memory.own().anonymous_bytes
+        available_bytes = self._available_bytes()
+        if available_bytes < needed_bytes:
+            return self._lower(footing, f"something else left {available_bytes} bytes of this system")
         return footing
 
-    def _make_room(self, footing: Footing) -> Footing:
-        """Something else on this board took what the next step needs: take less, if that is possible."""
+    def _lower(self, footing: Footing, why: str) -> Footing:
+        """The next smaller footing if there is one; the peak is then another."""
         smaller = lower(footing, self._blocks)
         if smaller is None:
             return footing
-        LOGGER.warning("the system has little memory left: from %s to %s", footing, smaller)
+        LOGGER.warning("%s: from %s to %s", why, footing, smaller)
+        self.step_downs += 1
+        return smaller
+
+    def restart(self) -> None:
+        """Forgets the peak that was answered, once the memory behind it was given back."""
         memory.give_back()
         self._sampler.restart()
-        return smaller

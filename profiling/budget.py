@@ -33,6 +33,7 @@ class Row(msgspec.Struct, frozen=True):
 
     budget_bytes: int
     micro_batch: int | None = None
+    kept_blocks: int | None = None
     depth: int | None = None
     sequence_tokens: int | None = None
     ranks: int | None = None
@@ -41,7 +42,10 @@ class Row(msgspec.Struct, frozen=True):
     """Peak anonymous memory of the process tree, and the mapped working set: what the budget bounds."""
     trainer_rss_bytes: int | None = None
     """High-water mark of the trainer process alone, file-backed pages included."""
+    predicted_step_s: float | None = None
     step_s: float | None = None
+    step_downs: int | None = None
+    """How often the round went on with less than planned: what was predicted is of the plan."""
     reason: str | None = None
     smallest_budget_bytes: int | None = None
 
@@ -155,11 +159,14 @@ def _row(budget_bytes: int, database: Path) -> Row:
     return Row(
         budget_bytes=budget_bytes,
         micro_batch=report.micro_batch,
+        kept_blocks=report.kept_blocks,
         depth=report.depth,
         sequence_tokens=report.sequence_tokens,
         ranks=report.ranks,
         predicted_bytes=report.predicted_bytes,
         measured_bytes=report.peak_anonymous_bytes + report.mapped_bytes,
         trainer_rss_bytes=report.peak_rss_bytes,
+        predicted_step_s=report.predicted_step_s,
         step_s=report.step_s,
+        step_downs=report.step_downs,
     )

@@ -32,7 +32,8 @@ FLEET = "depot"
 CLASSES = ("belt", "engine", "pump")
 SLOTS = 3
 ROUNDS = 4
-COST = m.CostTable(1, 1, 1, 1, 1, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 2)
+SPEED = m.Speed(1, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+COST = m.CostTable(1, 1, 1, 1, 1, 1.0, (SPEED, msgspec.structs.replace(SPEED, micro_batch=8)), 2)
 CAPABILITY = m.Capability(200_000_000, 512_000_000, 100_000, COST)
 
 

@@ -134,7 +134,10 @@ def run_budget(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
         return 0
-    print("budget MiB  micro-batch  depth  ranks  predicted MB  measured MB  trainer RSS MB  step s")
+    print(
+        "budget MiB  micro-batch  kept  depth  ranks  predicted MB  measured MB  trainer RSS MB  predicted s  step s"
+        "  down"
+    )
     for row in rows:
         print(_line(row))
     return 0
@@ -175,6 +178,8 @@ def _line(row: Row) -> str:
     if row.predicted_bytes is None or row.measured_bytes is None or row.trainer_rss_bytes is None:
         return f"{head}  {row.reason}"
     return (
-        f"{head}  {row.micro_batch:>11}  {row.depth:>5}  {row.ranks:>5}  {row.predicted_bytes / 1e6:>12.1f}"
-        f"  {row.measured_bytes / 1e6:>11.1f}  {row.trainer_rss_bytes / 1e6:>14.1f}  {row.step_s:>6.3f}"
+        f"{head}  {row.micro_batch:>11}  {row.kept_blocks:>4}  {row.depth:>5}  {row.ranks:>5}"
+        f"  {row.predicted_bytes / 1e6:>12.1f}  {row.measured_bytes / 1e6:>11.1f}"
+        f"  {row.trainer_rss_bytes / 1e6:>14.1f}  {row.predicted_step_s:>11.3f}  {row.step_s:>6.3f}"
+        f"  {row.step_downs:>4}"
     )

@@ -82,7 +82,7 @@ def run(job: Job) -> float:
     if job.alone is not None:
         state = _train_alone(engine, state, tokeniser, job, job.alone)
     test = tokenise(read_examples(Path(job.test), job.classes), tokeniser, job.classes)
-    score = evaluate(engine, state, test, tokeniser, MICRO_BATCH)
+    score = evaluate(engine, state, test, tokeniser, batch_size=job.training.batch_size, micro_batch=MICRO_BATCH)
     return score.correct / score.total
 
 

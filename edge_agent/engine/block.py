@@ -48,6 +48,7 @@ class Blocks:
         self._products = products
         self._shapes = {name: manifest.tensors[f"block.0.{name}"].shape for name in manifest.block_weights}
         self.scratch = Scratch()
+        self._shrink = False
 
     @cached_property
     def _forward_graph(self) -> Graph:
@@ -97,9 +98,15 @@ class Blocks:
         self.forward(feeds, self.scratch.own("y", feeds["x"].shape), outputs)
         return outputs
 
+    def give_back(self) -> None:
+        """Gives back what is kept for the next step: at once, but ONNX Runtime's arena at the end of its next run."""
+        self.scratch.clear()
+        self._shrink = True
+
     def forward(self, feeds: Arrays, y: Float32, kept: Arrays) -> None:
         """Computes into `y` and into the arrays `kept`, which may be none."""
-        self._forward_graph.run(feeds, {"y": y, **kept})
+        shrink, self._shrink = self._shrink, False
+        self._forward_graph.run(feeds, {"y": y, **kept}, shrink=shrink)
 
     def backward(self, feeds: Arrays, factors: Mapping[str, Factors]) -> tuple[Float32, dict[str, Factors]]:
         """`dx`, and the gradients of the factors."""

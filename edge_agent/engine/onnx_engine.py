@@ -89,7 +89,7 @@ class BlockwiseEngine:
 
     def give_back(self) -> None:
         """See `Engine.give_back`."""
-        self._blocks.scratch.clear()
+        self._blocks.give_back()
 
     def _given(self, batch: Batch, rows: Rows, micro_batch: int) -> _Given:
         check_batch(batch, self._manifest, self._layout.classes)
@@ -135,9 +135,12 @@ class BlockwiseEngine:
             dy[part.tokens], gradients = self._blocks.backward(feeds | outputs, factors)
             return {name: self._blocks.table(gradient) for name, gradient in gradients.items()}
 
-        gradients = self._each(given, pull)
+        sums: dict[str, Float32] = {}
+        for gradients in self._pool.map(pull, given.parts()):  # in order, and each is gone once it is added
+            for name, gradient in gradients.items():
+                sums[name] = sums[name] + gradient if name in sums else gradient
         self._blocks.release(block)
-        return {m.name: np.sum([part[m.local] for part in gradients], axis=0) for m in self._blocks.modules(block)}
+        return {m.name: sums[m.local] for m in self._blocks.modules(block)}
 
     def _each(self, given: _Given, work: Callable[[_Part], _Result]) -> list[_Result]:
         """What `work` makes of every micro-batch, in order."""

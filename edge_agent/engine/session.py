@@ -39,8 +39,10 @@ class Graph:
             raise PackError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
         self._inputs = {value.name for value in self._session.get_inputs()}
 
-    def run(self, feeds: Arrays, outputs: Arrays) -> None:
+    def run(self, feeds: Arrays, outputs: Arrays, *, shrink: bool = False) -> None:
         """Computes into the arrays `outputs`. Of `feeds`, what the graph does not know is left out.
+
+        With `shrink` the arena then gives back what no graph is using at that moment.
 
         All arrays must be contiguous.
 
@@ -54,7 +56,7 @@ class Graph:
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         try:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, _shrinking() if shrink else None)
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime cannot compute a block: {error}") from error
 
@@ -67,3 +69,10 @@ def _share_arena() -> None:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(settings))
+
+
+@cache
+def _shrinking() -> onnxruntime.RunOptions:
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options

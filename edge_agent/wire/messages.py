@@ -4,6 +4,7 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
+    2  2026-11-23  kept blocks, steps down, and times by micro-batch.
     1  2026-11-22  first.
 """
 
@@ -14,7 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 RunId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -44,13 +45,24 @@ class ObjectRef(Record, frozen=True):
     size_bytes: Count
 
 
+class Speed(Record, frozen=True):
+    """How fast micro-batches of one size pass a block.
+
+    Both passes take `fixed + token * s + pair * s*s` microseconds of one thread for one sequence of `s` tokens.
+    """
+
+    micro_batch: Positive
+    forward_us: tuple[float, float, float]
+    backward_us: tuple[float, float, float]
+    """Without what is computed again on the way back."""
+
+
 class CostTable(Record, frozen=True):
     """What one device measured of itself: the one table for planning, allocation and profiling.
 
     Peak anonymous memory of the trainer process in bytes is
-    `base_bytes + token_bytes * m*s + pair_bytes * m*s*s` for a micro-batch of `m` sequences of `s` tokens, beside what
-    the plan keeps (block inputs, adapters, optimizer: exact, see `wire.cost`). The time of one sequence of `s` tokens
-    in one block is `fixed + token * s + pair * s*s` microseconds, each for the forward and for the backward pass.
+    `base_bytes + token_bytes * a*s + pair_bytes * a*s*s` for `a` sequences of `s` tokens in a block at once, beside
+    what the plan keeps (states, weights, adapters, optimizer: exact, see `wire.cost`).
     """
 
     base_bytes: Count
@@ -59,8 +71,10 @@ class CostTable(Record, frozen=True):
     supervisor_bytes: Count
     file_bytes: Count
     """File-backed part of the process tree's RSS at its peak: libraries and mapped pages; reported, not budgeted."""
-    forward_us: tuple[float, float, float]
-    backward_us: tuple[float, float, float]
+    expand_us: float
+    """Making the effective weights of one block, whatever then passes it."""
+    speeds: Annotated[tuple[Speed, ...], Meta(min_length=1, max_length=16)]
+    """By ascending micro-batch. Others are not planned with."""
     threads: Positive
 
 
@@ -281,6 +295,10 @@ class RoundReport(Record, frozen=True):
     """Hold-out result of the model that the round started from."""
     micro_batch: Positive
     depth: Count
+    kept_blocks: Count
+    """With `micro_batch` and `depth`: what the last step trained with."""
+    step_downs: Count
+    """How often memory got short and the round went on with less than planned."""
     sequence_tokens: Positive
     ranks: Count
     predicted_bytes: Count
@@ -288,6 +306,7 @@ class RoundReport(Record, frozen=True):
     peak_anonymous_bytes: Count
     """High-water marks of the whole process tree."""
     mapped_bytes: Count
+    predicted_step_s: float
     step_s: float
     bytes_up: Count
     bytes_down: Count

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.allocate import Terms, allocate
-from edge_agent.wire.cost import Work, budget_for, peak_bytes, step_s
+from edge_agent.wire.cost import Model, Work, budget_for, peak_bytes, step_s
 from edge_agent.wire.errors import BudgetError
-from edge_agent.wire.messages import Capability, CostTable
+from edge_agent.wire.messages import Capability, CostTable, Speed
 from edge_agent.wire.quantise import SCHEMES
 from edge_agent.wire.ranks import Layout, Module
 from edge_agent.wire.rng import generator
@@ -31,14 +31,15 @@ COST = CostTable(
     pair_bytes=0,
     supervisor_bytes=30_000_000,
     file_bytes=0,
-    forward_us=(0.0, 10.0, 0.0),
-    backward_us=(0.0, 20.0, 0.0),
+    expand_us=3.0,
+    speeds=tuple(Speed(size, (8.0 / size, 10.0, 0.0), (8.0 / size, 20.0, 0.0)) for size in (1, 8)),
     threads=1,
 )
+MODEL = Model(blocks=BLOCKS, d_model=300, block_parameters=180_000, block_outputs=600, mapped_bytes=5_000_000)
 TERMS = Terms(
+    model=MODEL,
     batch=8,
     token_buckets=(64, 32),
-    mapped_bytes=5_000_000,
     steps=10,
     train_s=1e6,
     upload_s=1e6,
@@ -52,7 +53,7 @@ def _device(budget_bytes: int = 10**9, link_bytes_per_s: int = 10**6) -> Capabil
 
 def _work(lowest_block: int) -> Work:
     """The smallest work at a depth, no rank trained."""
-    return Work(1, 64, 8, lowest_block, BLOCKS, 300, LAYOUT.parameters(FULL), 0, 5 * 301)
+    return Work(MODEL, 1, 0, 64, 8, lowest_block, LAYOUT.parameters(FULL), 0, 5 * 301)
 
 
 def _importance(seed: int) -> np.ndarray:
@@ -82,10 +83,10 @@ def test_the_part_is_a_subset_of_what_lives_and_fits(budget: int, bits: int, see
     assert part.trained.sum() * WIDTH <= max(0, link - 5 * 301)
 
 
-@given(st.integers(0, 30), st.integers(0, 60_000))
+@given(st.integers(0, 30), st.integers(0, 28_000))
 def test_the_ranks_are_the_most_important_in_reach(seed: int, room_bytes: int) -> None:
     importance = _importance(seed)
-    budget = peak_bytes(COST, _work(2), TERMS.mapped_bytes) + 24 * WIDTH * 4 + room_bytes
+    budget = peak_bytes(COST, _work(2)) + 24 * WIDTH * 4 + room_bytes
     part = allocate(LAYOUT, FULL, importance, _device(budget_for(budget)), TERMS)
     assert part.lowest_block >= 2 and part.trained.sum() >= 4
     left_out = (FULL & ~part.trained)[4:]
@@ -96,7 +97,7 @@ def test_depth_grows_with_memory() -> None:
     depths = []
     for lowest in range(BLOCKS - 1, -1, -1):
         one_rank_each = 24 * WIDTH * 2 * (BLOCKS - lowest)
-        budget = peak_bytes(COST, _work(lowest), TERMS.mapped_bytes) + one_rank_each
+        budget = peak_bytes(COST, _work(lowest)) + one_rank_each
         depths.append(BLOCKS - allocate(LAYOUT, FULL, EQUAL, _device(budget_for(budget)), TERMS).lowest_block)
     assert depths == [1, 2, 3, 4]
 

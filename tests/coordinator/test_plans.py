@@ -24,7 +24,8 @@ from tests.models import tiny_pack
 from tests.runs import CAPABILITY
 from tests.scripted import make_config
 
-COST = m.CostTable(10_000, 100, 1, 10_000, 0, (100.0, 1.0, 0.01), (200.0, 2.0, 0.02), 1)
+SPEED = m.Speed(1, (100.0, 1.0, 0.01), (200.0, 2.0, 0.02))
+COST = m.CostTable(10_000, 100, 1, 10_000, 0, 5.0, (SPEED,), 1)
 NEVER_MORE = settings(deadline=None, max_examples=40)
 
 

@@ -20,7 +20,7 @@ ONE_OF_EACH: dict[type[events.Watched], tuple[events.Watched, str]] = {
     events.Waiting: (events.Waiting("1 of 2 devices are ready"), "waiting: 1 of 2 devices are ready"),
     events.Opened: (events.Opened(2, 12, ("pi-1", "pi-2"), 96), "round 2/12: 96 ranks alive, training on pi-1, pi-2"),
     events.Training: (events.Training("pi-1", 2, "train", 5, 12, 0.75), "step 5/12  loss 0.750"),
-    events.Received: (events.Received("pi-1", 2, REPORT), "96 ranks, 4 blocks, micro-batch 2"),
+    events.Received: (events.Received("pi-1", 2, REPORT), "96 ranks, 4 blocks, 1 kept, micro-batch 2"),
     events.Refused: (events.Refused("pi-1", "did training diverge?"), "pi-1: did training diverge?"),
     events.Closed: (events.Closed(make_record(2)), "round 2 closed: hold-out accuracy before it 0.400"),
     events.Finished: (events.Finished("pi-1", m.Finished(3, 0.9, 1, 2, 3)), "final model: hold-out accuracy 0.900"),

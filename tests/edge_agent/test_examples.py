@@ -56,7 +56,7 @@ def test_devices_rounds_and_epochs_draw_apart() -> None:
 def test_all_places_come_the_shortest_first(lengths: list[int], batch: int) -> None:
     places = [place for chosen in by_length(tokens_of(*lengths), batch) for place in chosen]
     assert Counter(places) == Counter(range(len(lengths)))
-    assert [lengths[place] for place in places] == sorted(lengths)
+    assert [lengths[place] for place in places] == sorted(lengths, reverse=True)
 
 
 def test_a_batch_is_padded_to_the_bucket_of_its_longest(tokeniser: Tokeniser) -> None:

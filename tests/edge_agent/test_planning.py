@@ -17,8 +17,8 @@ COST = m.CostTable(
     pair_bytes=10,
     supervisor_bytes=0,
     file_bytes=0,
-    forward_us=(10.0, 1.0, 0.0),
-    backward_us=(20.0, 2.0, 0.0),
+    expand_us=5.0,
+    speeds=tuple(m.Speed(size, (10.0 / size, 1.0, 0.0), (20.0 / size, 2.0, 0.0)) for size in (1, 2, 4, 8)),
     threads=1,
 )
 
@@ -35,7 +35,7 @@ def capability_with(budget_bytes: int) -> m.Capability:
 def test_with_room_nothing_is_left_out(space: Workspace) -> None:
     mask = space.layout.full_mask()
     plan = choose_plan(space, capability_with(2**40), mask, mask, 0, longest=16)
-    assert (plan.micro_batch, plan.tokens, plan.lowest_block) == (8, 16, 0)
+    assert (plan.micro_batch, plan.kept_blocks, plan.tokens, plan.lowest_block) == (8, BLOCKS, 16, 0)
     assert plan.predicted_bytes > COST.base_bytes and plan.predicted_step_s > 0
 
 
@@ -50,7 +50,7 @@ def test_with_less_memory_the_plan_gets_smaller_and_then_impossible(space: Works
     most = choose_plan(space, capability_with(2**40), mask, mask, 0, longest=16)
     smallest = smallest_budget_bytes(space)
     least = choose_plan(space, capability_with(smallest), mask, mask, 0, longest=16)
-    assert (least.micro_batch, least.lowest_block) == (1, BLOCKS - 1)
+    assert (least.micro_batch, least.kept_blocks, least.lowest_block) == (1, 0, BLOCKS - 1)
     assert least.tokens <= most.tokens and least.predicted_bytes < most.predicted_bytes
     with pytest.raises(BudgetError):
         choose_plan(space, capability_with(smallest - 1), mask, mask, 0, longest=16)

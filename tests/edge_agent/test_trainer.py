@@ -17,6 +17,7 @@ from edge_agent.wire.ranks import HEAD, Mask, Rows, compact
 from edge_agent.wire.state import ModelState
 from edge_agent.workspace import Workspace
 from tests.agents import TRAINING, make_terms, seed_state
+from tests.models import BLOCKS
 from tests.runs import make_state
 
 STEPS = 4
@@ -30,6 +31,9 @@ class Footings:
 
     def after_step(self, footing: Footing) -> Footing:
         return self._footings.pop(0) if self._footings else footing
+
+    def restart(self) -> None:
+        """There is no peak to forget."""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,23 @@ def test_the_result_does_not_depend_on_the_micro_batch(space: Workspace, micro_b
     assert one.loss == pytest.approx(other.loss, abs=1e-5)
 
 
+@pytest.mark.parametrize("kept_blocks", [1, BLOCKS])
+def test_the_result_does_not_depend_on_what_is_kept(space: Workspace, kept_blocks: int) -> None:
+    state = make_state(1)
+    work = work_of(space, state.mask)
+    one, other = (trained_from(space, state, work, Footing(4, 0, kept))[0] for kept in (0, kept_blocks))
+    assert distance(one.rows, other.rows) < 1e-5
+
+
+def test_giving_up_what_is_kept_changes_nothing_else(space: Workspace) -> None:
+    state = make_state(1)
+    work = work_of(space, state.mask)
+    one, _ = trained_from(space, state, work, Footing(4, 0, 2), then=[Footing(4, 0, 2), Footing(4, 0), Footing(2, 0)])
+    other, _ = trained_from(space, state, work)
+    assert distance(one.rows, other.rows) < 1e-5
+    assert (one.depth, one.footing) == (BLOCKS, Footing(2, 0))
+
+
 def test_ranks_that_are_not_trained_stay_as_they_are(space: Workspace) -> None:
     state = make_state(1)
     chosen = trainable(space.layout, state.mask, 1)
@@ -100,7 +121,9 @@ def test_the_loss_falls_and_the_texts_are_learned(space: Workspace) -> None:
     outcome, losses = trained_from(space, state, work)
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
     learned = replace(state, rows={name: outcome.rows[name] for name in state.rows})
-    before, after = (evaluate(space.engine, s, work.tokens, work.tokeniser, 4) for s in (state, learned))
+    before, after = (
+        evaluate(space.engine, s, work.tokens, work.tokeniser, batch_size=16, micro_batch=4) for s in (state, learned)
+    )
     assert before.total == after.total == len(work.tokens)
     assert after.correct > before.correct
 
@@ -133,7 +156,9 @@ def test_without_a_number_of_steps_a_round_is_one_epoch(space: Workspace) -> Non
 
 def test_a_model_without_examples_to_judge_it_by_has_no_score(space: Workspace) -> None:
     nothing = Tokens((), np.zeros(0, np.int32))
-    assert evaluate(space.engine, seed_state(), nothing, space.tokeniser(16), 1) == Score(0, 0)
+    assert evaluate(space.engine, seed_state(), nothing, space.tokeniser(16), batch_size=1, micro_batch=1) == Score(
+        0, 0
+    )
 
 
 def test_trainable_ranks_lie_at_or_above_the_lowest_block(space: Workspace) -> None:

@@ -45,17 +45,22 @@ def stairs(footing: Footing) -> list[Footing]:
     return found
 
 
-def test_the_micro_batch_goes_first_then_the_depth() -> None:
-    assert stairs(Footing(4, 1)) == [Footing(4, 1), Footing(2, 1), Footing(1, 1), Footing(1, 2), Footing(1, 3)]
+def size_of(footing: Footing) -> tuple[int, int, int]:
+    return footing.kept_blocks, footing.micro_batch, -footing.lowest_block
 
 
-@given(micro_batch=st.integers(1, 64), lowest_block=st.integers(0, BLOCKS))
+def test_what_is_kept_goes_first_then_the_micro_batch_then_the_depth() -> None:
+    rest = [Footing(4, 1), Footing(2, 1), Footing(1, 1), Footing(1, 2), Footing(1, 3)]
+    assert stairs(Footing(4, 1, 3)) == [Footing(4, 1, 3), *rest]
+
+
+@given(micro_batch=st.integers(1, 64), lowest_block=st.integers(0, BLOCKS), kept_blocks=st.integers(0, BLOCKS))
 def test_every_stair_is_smaller_and_the_last_trains_a_block_or_the_head_alone(
-    micro_batch: int, lowest_block: int
+    micro_batch: int, lowest_block: int, kept_blocks: int
 ) -> None:
-    steps = stairs(Footing(micro_batch, lowest_block))
+    steps = stairs(Footing(micro_batch, lowest_block, kept_blocks))
     for step, smaller in itertools.pairwise(steps):
-        assert (smaller.micro_batch, -smaller.lowest_block) < (step.micro_batch, -step.lowest_block)
+        assert size_of(smaller) < size_of(step)
     assert steps[-1] == Footing(1, max(lowest_block, BLOCKS - 1))
 
 
@@ -80,7 +85,9 @@ def test_a_peak_that_was_answered_is_answered_once() -> None:
     process.anonymous_bytes = BUDGET_BYTES // 2
     footing = watch.after_step(Footing(8, 0))
     assert footing == Footing(4, 0)
+    watch.restart()
     assert watch.after_step(footing) == footing
+    assert watch.step_downs == 1
 
 
 def test_beyond_the_budget_at_the_bottom_it_names_the_smallest_that_would_do() -> None:
@@ -104,6 +111,7 @@ def test_a_greedy_neighbour_makes_it_step_down_but_never_out(monkeypatch: pytest
     process = Memory(500)
     monkeypatch.setattr(memory, "own", lambda: Sample(100, 100))
     watch, footing = watch_of(process), Footing(2, BLOCKS - 2)
+    process.available_bytes = 500
     assert watch.after_step(footing) == footing
     process.available_bytes = 100
     seen = []
