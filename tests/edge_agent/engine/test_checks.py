@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edge_agent.engine.checks import check_batch, check_rows
+from edge_agent.engine.next_token import IGNORED
 from edge_agent.engine.protocol import Batch
 from edge_agent.wire.errors import EngineError
 from edge_agent.wire.pack import Manifest, load_manifest
@@ -51,6 +52,36 @@ def test_what_fits_is_accepted(manifest: Manifest) -> None:
 def test_a_batch_that_does_not_fit_is_refused(manifest: Manifest, batch: Batch, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         check_batch(batch, manifest, classes=2)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Manifest:
+    return load_manifest(tiny_pack("int8", "llama"))
+
+
+@pytest.mark.parametrize("labels", [((3, IGNORED),), ((IGNORED, 63),), ((1, 2),)], ids=str)
+def test_next_tokens_are_accepted_for_a_decoder(decoder: Manifest, labels: object) -> None:
+    check_batch(make_batch(labels=labels), decoder, classes=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (((1, 2, 3),), r"1 labels, or \(1, 2\) next tokens"),
+        (((IGNORED, IGNORED),), "no next token"),
+        (((1, 64),), "every next token in 0 to 63"),
+        (((1, -1),), "every next token in 0 to 63"),
+    ],
+    ids=str,
+)
+def test_next_tokens_that_do_not_fit_are_refused(decoder: Manifest, labels: object, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        check_batch(make_batch(labels=labels), decoder, classes=0)
+
+
+def test_an_encoder_cannot_be_trained_to_tell_the_next_token(manifest: Manifest) -> None:
+    with pytest.raises(EngineError, match="sees all tokens at once"):
+        check_batch(make_batch(labels=((1, 2),)), manifest, classes=2)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from edge_agent.engine.head import FirstPooling, MeanPooling, PoolerPooling, Pooling, classify, cross_entropy
+from edge_agent.engine.head import (
+    FirstPooling,
+    LastPooling,
+    MeanPooling,
+    PoolerPooling,
+    Pooling,
+    classify,
+    cross_entropy,
+)
 from edge_agent.wire.errors import EngineError
 
 GENERATOR = np.random.default_rng(0)
@@ -24,11 +32,12 @@ def torch_pooler(hidden: torch.Tensor) -> torch.Tensor:
 POOLINGS = [
     (MeanPooling(), torch_mean),
     (FirstPooling(), lambda hidden: hidden[:, 0]),
+    (LastPooling(), lambda hidden: hidden[range(3), [2, 0, 3]]),
     (PoolerPooling(WEIGHT, BIAS), torch_pooler),
 ]
 
 
-@pytest.mark.parametrize(("pooling", "expected"), POOLINGS, ids=["mean", "cls", "pooler"])
+@pytest.mark.parametrize(("pooling", "expected"), POOLINGS, ids=["mean", "cls", "last", "pooler"])
 def test_pooling_and_its_gradient_equal_torchs(pooling: Pooling, expected: object) -> None:
     hidden = GENERATOR.standard_normal((3, 4, 6)).astype(np.float32)
     d_pooled = GENERATOR.standard_normal((3, 6)).astype(np.float32)
