@@ -15,12 +15,10 @@ from edge_agent.wire.ranks import Rows
 
 from .protocol import Float32
 from .scratch import Scratch
-from .session import Graph
+from .session import Graph, Values
 from .weights import WeightMap
 
 Arrays = dict[str, npt.NDArray[Any]]
-
-
 Products = Literal["float32", "int8"]
 
 
@@ -67,7 +65,7 @@ class Blocks:
         return {module.local: self._split(rows[module.name], module.d_in) for module in self.modules(block)}
 
     def weights(self, block: int, factors: Mapping[str, Factors], *, slot: int) -> Arrays:
-        """What the graphs take for a block beside its hidden states.
+        """The weights and factors of a block, as the graphs take them.
 
         Effective weights lie in memory that the next call with the same `slot` overwrites; for products of integers
         nothing is expanded.
@@ -78,7 +76,7 @@ class Blocks:
         self._weights.block(block, out)
         for name, factor in factors.items():
             merge(out[f"{name}.weight"], factor)
-        return out
+        return out | _named("", factors)
 
     def release(self, block: int) -> None:
         """Gives back the pages that a pass over the block has brought in."""
@@ -91,11 +89,11 @@ class Blocks:
             for m in self.modules(block)
         }
 
-    def again(self, feeds: Arrays) -> Arrays:
+    def again(self, fixed: Values, feeds: Arrays) -> Arrays:
         """What the linear layers put out for one micro-batch, in memory of this thread."""
         tokens = len(feeds["x"])
         outputs = {f"kept.{m.local}": self.scratch.own(("kept", m.local), (tokens, m.d_out)) for m in self.modules(0)}
-        self.forward(feeds, self.scratch.own("y", feeds["x"].shape), outputs)
+        self.forward(fixed, feeds, self.scratch.own("y", feeds["x"].shape), outputs)
         return outputs
 
     def give_back(self) -> None:
@@ -103,16 +101,18 @@ class Blocks:
         self.scratch.clear()
         self._shrink = True
 
-    def forward(self, feeds: Arrays, y: Float32, kept: Arrays) -> None:
+    def forward(self, fixed: Values, feeds: Arrays, y: Float32, kept: Arrays) -> None:
         """Computes into `y` and into the arrays `kept`, which may be none."""
         shrink, self._shrink = self._shrink, False
-        self._forward_graph.run(feeds, {"y": y, **kept}, shrink=shrink)
+        self._forward_graph.run(fixed, feeds, {"y": y, **kept}, shrink=shrink)
 
-    def backward(self, feeds: Arrays, factors: Mapping[str, Factors]) -> tuple[Float32, dict[str, Factors]]:
+    def backward(
+        self, fixed: Values, feeds: Arrays, factors: Mapping[str, Factors]
+    ) -> tuple[Float32, dict[str, Factors]]:
         """`dx`, and the gradients of the factors."""
         dx = self.scratch.own("dx", feeds["x"].shape)
         gradients = {name: Factors(*(np.empty_like(array) for array in factor)) for name, factor in factors.items()}
-        self._backward_graph.run({**feeds, **_named("", factors)}, {"dx": dx, **_named("d", gradients)})
+        self._backward_graph.run(fixed, feeds, {"dx": dx, **_named("d", gradients)})
         return dx, gradients
 
     def table(self, gradient: Factors) -> Float32:

@@ -30,6 +30,7 @@ from .context import additive_mask, positional
 from .embedding import embed
 from .objective import Objective
 from .protocol import Batch, Float32, Gradients
+from .session import Values, prepared
 from .weights import WeightMap
 
 _Result = TypeVar("_Result")
@@ -111,28 +112,28 @@ class BlockwiseEngine:
         states, kept = [x.reshape(-1, self._manifest.d_model)], {}
         for block in range(self._layout.blocks):
             keep = block >= first_kept
-            weights, outputs = self._expand(given, block, keep), {}
+            fixed, outputs = self._expand(given, block, keep), {}
             if keep:
                 outputs = self._blocks.kept(block, given.tokens)
-                kept[block] = _Kept(weights, outputs)
+                kept[block] = _Kept(fixed, outputs)
             x, y = states[-1], self._state(given, block, stop)
-            self._each(given, partial(self._ahead, x, weights, y, outputs))
+            self._each(given, partial(self._ahead, fixed, x, y, outputs))
             self._blocks.release(block)
             states[-1 if block < stop else len(states) :] = [y]
         return states, kept
 
-    def _ahead(self, x: Float32, weights: Arrays, y: Float32, outputs: Arrays, part: _Part) -> None:
-        self._blocks.forward(part.feeds(x, weights), y[part.tokens], part.of(outputs))
+    def _ahead(self, fixed: Values, x: Float32, y: Float32, outputs: Arrays, part: _Part) -> None:
+        self._blocks.forward(fixed, part.feeds(x), y[part.tokens], part.of(outputs))
 
     def _backward(self, given: _Given, block: int, x: Float32, kept: _Kept | None, dy: Float32) -> Rows:
         """Gradients of the block's living modules. `dy` becomes the gradient of the block's input `x`."""
-        weights = kept.weights if kept else self._expand(given, block, False)
+        fixed = kept.fixed if kept else self._expand(given, block, False)
         factors = self._blocks.factors(block, given.rows)
 
         def pull(part: _Part) -> dict[str, Float32]:
-            feeds = part.feeds(x, weights) | {"dy": dy[part.tokens]}
-            outputs = part.of(kept.outputs) if kept else self._blocks.again(feeds)
-            dy[part.tokens], gradients = self._blocks.backward(feeds | outputs, factors)
+            feeds = part.feeds(x) | {"dy": dy[part.tokens]}
+            outputs = part.of(kept.outputs) if kept else self._blocks.again(fixed, feeds)
+            dy[part.tokens], gradients = self._blocks.backward(fixed, feeds | outputs, factors)
             return {name: self._blocks.table(gradient) for name, gradient in gradients.items()}
 
         sums: dict[str, Float32] = {}
@@ -146,9 +147,9 @@ class BlockwiseEngine:
         """What `work` makes of every micro-batch, in order."""
         return list(self._pool.map(work, given.parts()))
 
-    def _expand(self, given: _Given, block: int, keep: bool) -> Arrays:
+    def _expand(self, given: _Given, block: int, keep: bool) -> Values:
         factors = self._blocks.factors(block, given.rows)
-        return self._blocks.weights(block, factors, slot=block if keep else _SHARED)
+        return prepared(self._blocks.weights(block, factors, slot=block if keep else _SHARED))
 
     def _state(self, given: _Given, block: int, stop: int) -> Float32:
         """Memory for the output of a block: below `stop` two arrays in turn, above it one for each."""
@@ -159,7 +160,7 @@ class BlockwiseEngine:
 class _Kept(NamedTuple):
     """What a kept block keeps: its effective weights, and what its linear layers put out for the whole batch."""
 
-    weights: Arrays
+    fixed: Values
     outputs: Arrays
 
 
@@ -196,6 +197,6 @@ class _Part(NamedTuple):
         """The rows of this micro-batch."""
         return {name: array[self.tokens] for name, array in arrays.items()}
 
-    def feeds(self, x: Float32, weights: Arrays) -> Arrays:
-        """What both graphs take."""
-        return {"x": x[self.tokens], **self.context, **weights}
+    def feeds(self, x: Float32) -> Arrays:
+        """What both graphs take of the micro-batch."""
+        return {"x": x[self.tokens], **self.context}

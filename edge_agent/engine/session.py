@@ -17,6 +17,12 @@ _SETTINGS = {
     "session.use_env_allocators": "1",  # one arena for both graphs
 }
 Arrays = Mapping[str, npt.NDArray[Any]]
+Values = dict[str, onnxruntime.OrtValue]
+
+
+def prepared(arrays: Arrays) -> Values:
+    """Arrays that several runs take: to hand one over costs as much as a small operator, so it is done once."""
+    return {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
 
 
 class Graph:
@@ -39,8 +45,8 @@ class Graph:
             raise PackError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
         self._inputs = {value.name for value in self._session.get_inputs()}
 
-    def run(self, feeds: Arrays, outputs: Arrays, *, shrink: bool = False) -> None:
-        """Computes into the arrays `outputs`. Of `feeds`, what the graph does not know is left out.
+    def run(self, fixed: Values, feeds: Arrays, outputs: Arrays, *, shrink: bool = False) -> None:
+        """Computes into the arrays `outputs`. Of `fixed` and `feeds`, what the graph does not know is left out.
 
         With `shrink` the arena then gives back what no graph is using at that moment.
 
@@ -50,6 +56,8 @@ class Graph:
             EngineError: ONNX Runtime cannot compute them.
         """
         binding = self._session.io_binding()
+        for name in self._inputs & fixed.keys():
+            binding.bind_ortvalue_input(name, fixed[name])
         for name in self._inputs & feeds.keys():
             array = feeds[name]
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -57,16 +57,17 @@ def test_without_ranks_the_effective_weights_are_the_frozen_ones(blocks: Blocks)
     frozen = WeightMap(tiny_pack(), load_manifest(tiny_pack()))
     for block in range(BLOCKS):
         weights = blocks.weights(block, blocks.factors(block, make_rows(0)), slot=0)
-        for name, weight in weights.items():
-            np.testing.assert_array_equal(weight, frozen.tensor(f"block.{block}.{name}"))
+        for name in load_manifest(tiny_pack()).block_weights:
+            np.testing.assert_array_equal(weights[name], frozen.tensor(f"block.{block}.{name}"))
 
 
 def test_blocks_share_the_memory_of_a_slot(blocks: Blocks) -> None:
     factors = blocks.factors(0, make_rows(1))
     first = blocks.weights(0, factors, slot=0)
     other, same = blocks.weights(1, factors, slot=1), blocks.weights(2, factors, slot=0)
-    assert all(np.shares_memory(first[name], same[name]) for name in first)
-    assert not any(np.shares_memory(first[name], other[name]) for name in first)
+    names = load_manifest(tiny_pack()).block_weights
+    assert all(np.shares_memory(first[name], same[name]) for name in names)
+    assert not any(np.shares_memory(first[name], other[name]) for name in names)
 
 
 def test_nothing_is_expanded_for_products_of_integers() -> None:
