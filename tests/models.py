@@ -26,7 +26,8 @@ D_MODEL = 32
 TOKENS = 64
 _COMMON = {"hidden_size": D_MODEL, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "intermediate_size": 48}
 _DISTILBERT = {"dim": D_MODEL, "n_layers": BLOCKS, "n_heads": 4, "hidden_dim": 48}
-_GPT2 = {"n_embd": D_MODEL, "n_layer": BLOCKS, "n_head": 4, "n_inner": 48, "n_positions": TOKENS}
+_TEXT = {"bos_token_id": 2, "eos_token_id": 3}
+_GPT2 = {"n_embd": D_MODEL, "n_layer": BLOCKS, "n_head": 4, "n_inner": 48, "n_positions": TOKENS, **_TEXT}
 _LLAMA = {"num_key_value_heads": 2, "tie_word_embeddings": True}
 FAMILIES: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "bert": (transformers.BertModel, {**_COMMON, "max_position_embeddings": TOKENS}),

@@ -95,6 +95,18 @@ def test_what_is_kept_and_the_micro_batch_do_not_change_the_result(family: str) 
     np.testing.assert_allclose(logits, engine.logits(batch, rows, micro_batch=4), atol=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_products_of_integers_point_the_same_way(family: str) -> None:
+    engine, layout = make_engine(family, CLASSES)
+    rows, batch = make_rows(layout), make_batch()
+    exact = engine.step(batch, rows, lowest_block=0, micro_batch=4)
+    pack_dir = tiny_pack("int8", family, sentence=False)
+    rounded = BlockwiseEngine(pack_dir, layout, threads=1, scale=SCALE, products="int8")
+    got = rounded.step(batch, rows, lowest_block=0, micro_batch=4)
+    a, b = (np.concatenate([g.rows[name].ravel() for name in rows]) for g in (got, exact))
+    assert a @ b > 0.99 * np.linalg.norm(a) * np.linalg.norm(b)
+
+
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_token_does_not_see_those_behind_it(family: str) -> None:
     engine, layout = make_engine(family, CLASSES)
