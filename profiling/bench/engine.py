@@ -18,7 +18,7 @@ from profiling.installed import agent_requirements, installed_bytes
 from . import final_ranks
 from .arithmetic import products_flops, step_flops
 from .measure import Measured, Say, measure
-from .models import model_folder
+from .models import build_packs, model_folder
 from .modes import AnyMode, OnnxMode, PeftMode, TorchMode, WeightsType, parse
 from .spec import AnySpec, Library, OnnxSpec, PeftSpec, ProductsSpec, TorchSpec, Work
 from .statistics import median, spread
@@ -91,16 +91,9 @@ def bench_engine(options: Options, say: Say) -> Result:
 
 
 def _subject(options: Options, modes: Sequence[AnyMode], work: Path, say: Say) -> Subject:
-    """Packs are built anew, for they must be those of this version."""
-    from deploy.packs.build import build_pack  # noqa: PLC0415 (imports torch)
-
     folder = model_folder(options.model, options.cache, say)
     types = list(dict.fromkeys(mode.weights for mode in modes if isinstance(mode, OnnxMode)))
-    packs: dict[WeightsType, Path] = {}
-    for weights in types or _ANY:
-        say(f"building the pack with {weights} weights")
-        packs[weights] = work / weights
-        build_pack(folder, packs[weights], weights=weights)
+    packs = build_packs(folder, types or _ANY, work, say)
     return Subject(folder, packs, load_manifest(next(iter(packs.values()))))
 
 

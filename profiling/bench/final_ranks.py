@@ -7,7 +7,6 @@ from pathlib import Path
 from coordinator import config as configs
 from coordinator.store import Store
 from deploy.folders import COORDINATOR_DB
-from edge_agent.wire import state as states
 from edge_agent.wire.errors import ConfigError, StoreError
 from edge_agent.wire.pack import Manifest, module_layout
 
@@ -50,6 +49,8 @@ def of_run(run_dir: Path, manifest: Manifest, rank: int) -> Ranks:
         store.close()
     if stored is None or checkpoint is None:
         raise StoreError(f"{run_dir} has closed no round yet: wait for one, or give a share of the ranks instead")
+    from edge_agent.wire import state as states  # noqa: PLC0415 (numpy: this process maps as little as it can)
+
     config = configs.decode(stored)
     if config.ranks.initial > rank:
         raise ConfigError(f"the run in {run_dir} has {config.ranks.initial} ranks a module, expected at most {rank}")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from profiling.cgroup import MemoryCgroup, Usage, drop_caches, memory_cgroup
+from profiling.cgroup import Usage, drop_caches, memory_cgroup
 
 from .live import LiveWorker
-from .spec import AnySpec, OnnxSpec
+from .spec import AnySpec, Done, OnnxSpec
 
 SETTLE_S = 0.1
 """Rest before a step, in which the threads of the step before stop spinning."""
@@ -33,45 +33,45 @@ class Measured:
 def measure(specs: Sequence[AnySpec], repeats: int, say: Say, cgroup_bytes: int | None = None) -> list[Measured]:
     """Starts a process for each of `specs`, then lets each make one step, `repeats` times over.
 
-    With `cgroup_bytes`, this project's engine runs in a memory cgroup of that limit, a group for each mode, and starts
-    on cold caches.
+    With `cgroup_bytes`, each mode of this project's engine runs in a memory cgroup of that limit, on cold caches, and
+    all by itself before the others: a library that another process has mapped would be charged to that one.
 
     Raises:
         RankfleetError: a worker ended before its time, or cgroups cannot be made here.
     """
+    limits = [cgroup_bytes if isinstance(spec, OnnxSpec) else None for spec in specs]
+    bounded = [
+        _in_cgroup(spec, repeats, say, limit) for spec, limit in zip(specs, limits, strict=True) if limit is not None
+    ]
+    free = _in_turn([spec for spec, limit in zip(specs, limits, strict=True) if limit is None], repeats, say)
+    return sorted(bounded + free, key=lambda one: specs.index(one.spec))
+
+
+def _in_cgroup(spec: AnySpec, repeats: int, say: Say, limit_bytes: int) -> Measured:
+    say(f"measuring {spec.mode} in a memory cgroup")
+    with memory_cgroup(limit_bytes) as group:
+        drop_caches()
+        with closing(LiveWorker(spec, group.command)) as worker:
+            done = [worker.step() for _ in range(repeats)]
+            return _measured(worker, done, group.usage())
+
+
+def _in_turn(specs: Sequence[AnySpec], repeats: int, say: Say) -> list[Measured]:
     with ExitStack() as stack:
-        workers, groups = [], []
+        workers = []
         for spec in specs:
             say(f"starting {spec.mode}")
-            groups.append(_group(stack, spec, cgroup_bytes))
-            workers.append(_start(stack, spec, groups[-1]))
-        done = [[worker.first] for worker in workers]
+            workers.append(stack.enter_context(closing(LiveWorker(spec))))
+        done: list[list[Done]] = [[] for _ in workers]
         for repeat in range(repeats):
             say(f"repetition {repeat + 1} of {repeats}")
             for worker, answers in zip(workers, done, strict=True):
                 time.sleep(SETTLE_S)
                 answers.append(worker.step())
-        return [
-            Measured(
-                worker.spec,
-                worker.start_s,
-                tuple(answer.step_s for answer in answers[1:]),
-                answers[-1].peak_rss_bytes,
-                answers[-1].peak_anonymous_bytes,
-                None if group is None else group.usage(),
-            )
-            for worker, answers, group in zip(workers, done, groups, strict=True)
-        ]
+        return [_measured(worker, answers, None) for worker, answers in zip(workers, done, strict=True)]
 
 
-def _group(stack: ExitStack, spec: AnySpec, cgroup_bytes: int | None) -> MemoryCgroup | None:
-    if cgroup_bytes is None or not isinstance(spec, OnnxSpec):
-        return None
-    return stack.enter_context(memory_cgroup(cgroup_bytes))
-
-
-def _start(stack: ExitStack, spec: AnySpec, group: MemoryCgroup | None) -> LiveWorker:
-    if group is None:
-        return stack.enter_context(closing(LiveWorker(spec)))
-    drop_caches()
-    return stack.enter_context(closing(LiveWorker(spec, group.command)))
+def _measured(worker: LiveWorker, done: Sequence[Done], usage: Usage | None) -> Measured:
+    """`done` are the steps after the first."""
+    steps_s = tuple(one.step_s for one in done)
+    return Measured(worker.spec, worker.start_s, steps_s, done[-1].peak_rss_bytes, done[-1].peak_anonymous_bytes, usage)

@@ -1,9 +1,16 @@
-"""The model to measure: a folder, one that can be fetched, or a known shape with random weights."""
+"""The model to measure: a folder, one that can be fetched, or a known shape with random weights; and its packs.
+
+What needs torch runs in a process that ends: libraries that this one had mapped would be charged to it, not to the
+engines that it measures.
+"""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from deploy.fetch.catalogue import CATALOGUE, find
@@ -12,6 +19,7 @@ from edge_agent.wire.errors import ConfigError
 from edge_agent.wire.pack import TOKENIZER
 
 from .measure import Say
+from .modes import WeightsType
 
 BERT_BASE_SHAPE = "bert-base-shape"
 _TOKENIZER_OF = "minilm-l6"  # of BERT's vocabulary; the benchmark's tokens are random
@@ -44,13 +52,41 @@ def _bert_base_shape(cache: Path, say: Say) -> Path:
         return folder
     tokenizer = fetch(find(_TOKENIZER_OF), cache, say) / TOKENIZER
     say(f"making {folder}")
-    import torch  # noqa: PLC0415 (seconds, and not needed for other models)
-    import transformers  # noqa: PLC0415
-
     with tempfile.TemporaryDirectory(prefix=f".{BERT_BASE_SHAPE}-", dir=cache) as work:
         made = Path(work) / BERT_BASE_SHAPE
-        torch.manual_seed(0)
-        transformers.BertModel(transformers.BertConfig()).save_pretrained(made)
+        _elsewhere(_save_bert_base, made)
         shutil.copyfile(tokenizer, made / TOKENIZER)
         made.rename(folder)
     return folder
+
+
+def build_packs(folder: Path, types: Sequence[WeightsType], into: Path, say: Say) -> dict[WeightsType, Path]:
+    """The model's packs in the folder `into`, by the type of their weights. Always anew: those of this version.
+
+    Raises:
+        PackError: a model that cannot be read or is not supported.
+    """
+    packs = {weights: into / weights for weights in types}
+    for weights, pack_dir in packs.items():
+        say(f"building the pack with {weights} weights")
+        _elsewhere(_build_pack, folder, pack_dir, weights)
+    return packs
+
+
+def _elsewhere(work: Callable[..., None], *arguments: object) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(work, *arguments).result()
+
+
+def _save_bert_base(folder: Path) -> None:
+    import torch  # noqa: PLC0415 (see above)
+    import transformers  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    transformers.BertModel(transformers.BertConfig()).save_pretrained(folder)
+
+
+def _build_pack(folder: Path, pack_dir: Path, weights: WeightsType) -> None:
+    from deploy.packs.build import build_pack  # noqa: PLC0415
+
+    build_pack(folder, pack_dir, weights=weights)
