@@ -26,7 +26,6 @@ TESTED_WITH = {
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",
     "deploy/cli/main.py": "tests/system/test_cli.py",
-    "deploy/cli/pack.py": "tests/system/test_cli.py",
     "deploy/cli/profile.py": "tests/system/test_cli.py",
     "deploy/demo/run.py": "tests/system/test_demo.py",
     "deploy/folders.py": "tests/deploy/test_status.py",

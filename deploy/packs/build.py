@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -97,8 +98,27 @@ def _write_pack(pack_dir: Path, source: Source, weights: WeightsType, digest: st
         mapped_working_set_bytes=largest_section_bytes(parts, table),
         bytes_per_rank=bytes_per_rank(modules),
     )
-    (pack_dir / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    write_manifest(pack_dir, manifest)
     return manifest
+
+
+def write_manifest(pack_dir: Path, manifest: Manifest) -> None:
+    """Writes the manifest of the pack in `pack_dir`; one that is there already is replaced whole, or not at all.
+
+    Raises:
+        PackError: it cannot be written.
+    """
+    part = pack_dir / f".{MANIFEST}.part"
+    try:
+        with part.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(manifest)))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(pack_dir / MANIFEST)
+    except OSError as error:
+        raise PackError(
+            f"{pack_dir / MANIFEST} cannot be written ({error.strerror}): free space or permit it"
+        ) from error
 
 
 def _pooling(parts: Parts) -> Pooling:

@@ -53,8 +53,12 @@ _TRAINING_ARRAYS = 4  # value, gradient, AdamW's two moments
 _FLOAT32_BYTES = 4
 _CHUNK_BYTES = 2**20
 
+Products = Literal["float32", "int8"]
+"""How frozen matrices are multiplied: exactly, or as 8-bit integers, for which a pack needs int8 weights."""
 Size = Annotated[int, Meta(ge=0, le=2**40)]
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Cosine = Annotated[float, Meta(ge=-1, le=1)]
 Hex256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 # Files are written under the name that the manifest gives, which came over the network: never a path.
 FileName = Annotated[str, Meta(pattern="^[a-z0-9_]+\\.[a-z0-9]+$", max_length=64)]
@@ -93,6 +97,36 @@ class ModuleEntry(Entry, frozen=True):
     block: Annotated[int, Meta(ge=0, le=4096)]
     d_in: Positive
     d_out: Positive
+
+
+class CosineEntry(Entry, frozen=True):
+    """How alike gradients are: cosines of all ranks' gradients together, over several batches."""
+
+    median: Cosine
+    worst: Cosine
+
+
+class AccuracyEntry(Entry, frozen=True):
+    """What the weights' type and the products cost on one data set, against float32 weights and products.
+
+    Both are trained alike for every seed: the same seed state, batches and settings. Gradients are compared on the same
+    batches and ranks, with the seed state (where only `E` has a gradient) and with what float32 has trained.
+    """
+
+    dataset: str
+    products: Products
+    steps: Positive
+    batch_size: Positive
+    micro_batch: Positive
+    """Examples that pass a block together: products of integers round them with one scale."""
+    max_tokens: Positive
+    test_examples: Positive
+    at_start: CosineEntry
+    after_training: CosineEntry
+    accuracies: tuple[Share, ...]
+    """Share of the test examples that were told right after training, one for each seed from 0 on."""
+    reference_accuracies: tuple[Share, ...]
+    """The same of float32."""
 
 
 class Manifest(Entry, frozen=True):
@@ -142,6 +176,8 @@ class Manifest(Entry, frozen=True):
     """
     bytes_per_rank: Size
     """Bytes that one rank on every module costs in training: value, gradient, AdamW's two moments, in float32."""
+    accuracy: tuple[AccuracyEntry, ...] = ()
+    """What was measured of this pack; none before it is."""
 
 
 def parse_manifest(data: bytes) -> Manifest:

@@ -11,9 +11,11 @@ import pytest
 
 from edge_agent.wire.errors import PackError
 from edge_agent.wire.pack import (
-    FILES,
     FORMAT,
+    INT8_FILES,
     MANIFEST,
+    AccuracyEntry,
+    CosineEntry,
     FileEntry,
     Manifest,
     ModuleEntry,
@@ -47,7 +49,7 @@ def make_manifest() -> Manifest:
         modules=MODULES,
         block_weights=("query.weight",),
         tensors={},
-        files=dict.fromkeys(sorted(FILES), entry),
+        files=dict.fromkeys(sorted(INT8_FILES), entry),
         source_sha256="0" * 64,
         mapped_working_set_bytes=65_536,
         bytes_per_rank=bytes_per_rank(MODULES),
@@ -57,7 +59,7 @@ def make_manifest() -> Manifest:
 @pytest.fixture
 def pack_dir(tmp_path: Path) -> Path:
     (tmp_path / MANIFEST).write_bytes(msgspec.json.encode(make_manifest()))
-    for name in FILES:
+    for name in INT8_FILES:
         (tmp_path / name).write_bytes(CONTENT)
     return tmp_path
 
@@ -66,7 +68,7 @@ def test_an_intact_pack_verifies(pack_dir: Path) -> None:
     assert verify(pack_dir) == load_manifest(pack_dir) == make_manifest()
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("name", sorted(INT8_FILES))
 @pytest.mark.parametrize("damaged", [b"cOntent", b"conten", b"content!", b""], ids=repr)
 def test_one_changed_byte_names_the_file(pack_dir: Path, name: str, damaged: bytes) -> None:
     (pack_dir / name).write_bytes(damaged)
@@ -74,7 +76,7 @@ def test_one_changed_byte_names_the_file(pack_dir: Path, name: str, damaged: byt
         verify(pack_dir)
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("name", sorted(INT8_FILES))
 def test_a_missing_file_is_named(pack_dir: Path, name: str) -> None:
     (pack_dir / name).unlink()
     with pytest.raises(PackError, match=name):
@@ -113,6 +115,32 @@ def test_impossible_fields_are_refused(field: str, value: Any) -> None:
     fields = {**msgspec.to_builtins(make_manifest()), field: value}
     with pytest.raises(PackError):
         parse_manifest(msgspec.json.encode(fields))
+
+
+def measured(**changes: Any) -> Manifest:
+    cosine = CosineEntry(0.99, 0.98)
+    entry = AccuracyEntry("news", "int8", 60, 16, 8, 64, 500, cosine, cosine, (0.5, 0.75), (0.5, 1.0))
+    return msgspec.structs.replace(make_manifest(), accuracy=(msgspec.structs.replace(entry, **changes),))
+
+
+def test_what_was_measured_is_read_as_written() -> None:
+    assert parse_manifest(msgspec.json.encode(measured())) == measured()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"products": "int4"}, {"steps": 0}, {"at_start": CosineEntry(1.5, 1.0)}, {"accuracies": (1.1,)}],
+    ids=str,
+)
+def test_impossible_measurements_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(PackError):
+        parse_manifest(msgspec.json.encode(measured(**changes)))
+
+
+def test_a_manifest_from_before_there_were_measurements_is_read() -> None:
+    fields = msgspec.to_builtins(make_manifest())
+    del fields["accuracy"]
+    assert parse_manifest(msgspec.json.encode(fields)) == make_manifest()
 
 
 def test_the_layout_lists_the_modules_in_order() -> None:
