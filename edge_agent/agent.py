@@ -262,6 +262,7 @@ class Agent:
             supervisor_peak_rss_bytes=memory.high_water_bytes() or own.rss_bytes,
             engine=settings.engine,
             torch_device=settings.torch_device,
+            products=settings.products,
         )
 
     def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
@@ -274,7 +275,7 @@ class Agent:
 
     @staticmethod
     def _capability_key(terms: jobs.Terms) -> str:
-        engine = terms.engine if terms.engine == "onnx" else f"{terms.engine} {terms.torch_device}"
+        engine = f"{terms.engine} {terms.products if terms.engine == 'onnx' else terms.torch_device}"
         max_tokens = terms.welcome.training.max_tokens
         return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads} {max_tokens} {engine}"
 

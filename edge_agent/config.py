@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from edge_agent.wire import topics
 from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.pack import Products
 from edge_agent.wire.settings import BrokerSettings, load_toml
 
 EngineName = Literal["onnx", "torch"]
@@ -39,6 +40,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What computes: ONNX Runtime block by block, or torch with the whole frozen model on `torch_device`."""
     torch_device: TorchDevice = "cuda"
     """Where the torch engine computes; the other one takes no notice."""
+    products: Products = "float32"
+    """How the onnx engine multiplies with frozen matrices: exactly, or faster as 8-bit integers (int8 packs only)."""
     holdout_share: Annotated[float, Meta(ge=0, lt=1)] = 0.15
     """Share of the local data that is never trained on, only used to measure accuracy."""
     capability: Path | None = None

@@ -18,6 +18,7 @@ import msgspec
 
 from edge_agent.config import EngineName, TorchDevice
 from edge_agent.wire import messages as m
+from edge_agent.wire.pack import Products
 
 LOGGER = logging.getLogger("rankfleet.agent")
 _POISON = b""
@@ -40,6 +41,7 @@ class Terms(msgspec.Struct, frozen=True):
     supervisor_peak_rss_bytes: int
     engine: EngineName = "onnx"
     torch_device: TorchDevice = "cuda"
+    products: Products = "float32"
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):

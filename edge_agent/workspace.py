@@ -76,7 +76,7 @@ class Workspace(LocalModel):
     """What every job needs: the local model, the local examples, and what a round leaves behind."""
 
     def __init__(self, terms: Terms) -> None:
-        choice = Choice(terms.threads, terms.engine, terms.torch_device)
+        choice = Choice(terms.threads, terms.engine, terms.torch_device, terms.products)
         super().__init__(Store(Path(terms.store)), terms.welcome, Path(terms.pack_dir), choice)
         self.terms = terms
 

@@ -108,6 +108,7 @@ def _terms(settings: config.AgentConfig, joined: Joined, budget_bytes: int, stor
         supervisor_peak_rss_bytes=0,
         engine=settings.engine,
         torch_device=settings.torch_device,
+        products=settings.products,
     )
 
 

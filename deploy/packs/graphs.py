@@ -20,8 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx
 from onnx import TensorProto, helper
 
+from edge_agent.wire.pack import Products
+
 from .architectures.parts import Parts
-from .linears import CONTRIB_DOMAIN, LINEARS, Products
+from .linears import CONTRIB_DOMAIN, LINEARS
 from .tape import Tape
 
 OPSET = 20  # the first with Gelu as one operator

@@ -12,14 +12,14 @@ scheme of SwitchBack (arXiv 2304.13013, section 2) with a scale a tensor in plac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from onnx import helper
+
+from edge_agent.wire.pack import Products
 
 from .architectures.parts import Parts
 from .tape import Tape
 
-Products = Literal["float32", "int8"]
 CONTRIB_DOMAIN = "com.microsoft"
 """ONNX Runtime's own operators: the standard has no product of integers with scales and bias in one pass."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.wire.pack import BACKWARD, FORWARD, INT8_BACKWARD, INT8_FORWARD, Manifest, ModuleEntry
+from edge_agent.wire.pack import BACKWARD, FORWARD, INT8_BACKWARD, INT8_FORWARD, Manifest, ModuleEntry, Products
 from edge_agent.wire.ranks import Rows
 
 from .protocol import Float32
@@ -19,7 +19,6 @@ from .session import Graph, Values
 from .weights import WeightMap
 
 Arrays = dict[str, npt.NDArray[Any]]
-Products = Literal["float32", "int8"]
 
 
 class Factors(NamedTuple):

@@ -7,17 +7,19 @@ from typing import NamedTuple
 
 from edge_agent.config import EngineName, TorchDevice
 from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.pack import Products
 from edge_agent.wire.ranks import Layout
 
 from .protocol import Engine
 
 
 class Choice(NamedTuple):
-    """Which engine computes, with how many threads; `torch_device` concerns the torch engine alone."""
+    """Which engine computes, with how many threads. `torch_device` concerns torch alone, `products` ONNX Runtime."""
 
     threads: int
     engine: EngineName = "onnx"
     torch_device: TorchDevice = "cuda"
+    products: Products = "float32"
 
 
 def make_engine(choice: Choice, pack_dir: Path, layout: Layout, scale: float) -> Engine:
@@ -31,7 +33,7 @@ def make_engine(choice: Choice, pack_dir: Path, layout: Layout, scale: float) ->
     if choice.engine == "onnx":
         from .onnx_engine import BlockwiseEngine  # noqa: PLC0415
 
-        return BlockwiseEngine(pack_dir, layout, threads=choice.threads, scale=scale)
+        return BlockwiseEngine(pack_dir, layout, threads=choice.threads, scale=scale, products=choice.products)
     try:
         from .torch_engine import TorchEngine  # noqa: PLC0415 (torch is hundreds of megabytes)
     except ImportError as error:

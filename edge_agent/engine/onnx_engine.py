@@ -21,10 +21,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from edge_agent.wire.errors import EngineError
-from edge_agent.wire.pack import load_manifest, module_layout
+from edge_agent.wire.pack import Products, load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
-from .block import Arrays, Blocks, Products
+from .block import Arrays, Blocks
 from .checks import check_batch, check_rows
 from .context import additive_mask, positional
 from .embedding import embed
@@ -58,7 +58,8 @@ class BlockwiseEngine:
             raise EngineError(f"the layout's modules are not those of {self._manifest.model}: another pack was meant")
         if products == "int8" != self._manifest.weights:
             raise EngineError(
-                f"products of integers need a pack with int8 weights, got {self._manifest.weights}: use float32"
+                f"products of integers need a pack with int8 weights, this one has {self._manifest.weights} weights: "
+                'set products = "float32"'
             )
         self._weights = WeightMap(pack_dir, self._manifest)
         self._objective = Objective(self._manifest, self._weights)

@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from deploy.packs.linears import CONTRIB_DOMAIN, LINEARS, Products
+from deploy.packs.linears import CONTRIB_DOMAIN, LINEARS
 from deploy.packs.tape import Tape
+from edge_agent.wire.pack import Products
 
 N, D_IN, WIDTHS, RANKS = 12, 16, {"query": 8, "key": 24}, {"query": 3, "key": 0}
 Arrays = dict[str, np.ndarray]
