@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("edge_agent", "coordinator", "profiling", "deploy")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST_LINES = 400
-HEAVY = ("torch", "transformers", "onnx", "onnxscript")
+HEAVY = ("torch", "transformers", "onnx")
 RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 """What costs tens of megabytes: the supervisor of a board is always there, its trainer process only for a round."""
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "onnx", "onnxscript")
+HEAVY = ("torch", "transformers", "onnx")
 
 
 def test_the_engine_leaves_torch_transformers_and_onnx_out() -> None:
