@@ -111,9 +111,16 @@ def _spec(mode: AnyMode, subject: Subject, work: Work, final: final_ranks.Ranks)
             kept_blocks = subject.manifest.blocks if kept is None else kept
             return OnnxSpec(name, work, str(subject.packs[weights]), products, micro_batch, kept_blocks, ranks)
         case TorchMode(name, checkpointing):
-            return TorchSpec(name, work, str(subject.folder), modules, checkpointing)
+            return TorchSpec(
+                name, work, str(subject.folder), modules, _blocks(subject.manifest) if checkpointing else ()
+            )
         case PeftMode(name):
             return PeftSpec(name, work, str(subject.folder), modules, name)
+
+
+def _blocks(manifest: Manifest) -> tuple[str, ...]:
+    """The names of the model's blocks."""
+    return tuple(dict.fromkeys(module.name.removesuffix(f".{module.local}") for module in manifest.modules))
 
 
 def _products(manifest: Manifest, work: Work) -> list[ProductsSpec]:

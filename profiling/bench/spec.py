@@ -41,11 +41,11 @@ class OnnxSpec(Spec, frozen=True, tag="onnx"):
 
 
 class TorchSpec(Spec, frozen=True, tag="torch"):
-    """Plain torch with the same adapters on the linear layers `modules`."""
+    """Plain torch with the same adapters on the linear layers `modules`; each of `checkpointed` is computed again."""
 
     model_dir: str
     modules: tuple[str, ...]
-    checkpointing: bool
+    checkpointed: tuple[str, ...]
 
 
 class PeftSpec(Spec, frozen=True, tag="peft"):

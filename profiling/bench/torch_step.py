@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from edge_agent.wire.errors import EngineError
 
@@ -62,16 +64,13 @@ def make_torch_step(spec: TorchSpec) -> Callable[[], float]:
     for name in spec.modules:
         linear = check_linear(model.encoder, name)
         model.encoder.set_submodule(name, AdaptedLinear(linear, spec.work.rank))
-    if spec.checkpointing:
-        model.encoder.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    for name in spec.checkpointed:
+        checkpoint_block(model.encoder.get_submodule(name))
     return training_step(model, spec.work, vocabulary(model))
 
 
 def frozen_classifier(model_dir: str, work: Work) -> Classifier:
-    """The encoder in `model_dir`, frozen, without dropout, with the attention that transformers chooses; a fresh head.
-
-    In training mode, which gradient checkpointing needs.
-    """
+    """The encoder in `model_dir`, frozen, no dropout, with the attention that transformers chooses; a fresh head."""
     torch.set_num_threads(work.threads)
     torch.manual_seed(work.seed)
     config = transformers.AutoConfig.from_pretrained(model_dir)
@@ -80,6 +79,14 @@ def frozen_classifier(model_dir: str, work: Work) -> Classifier:
             setattr(config, name, 0.0)
     encoder = transformers.AutoModel.from_pretrained(model_dir, config=config).float().requires_grad_(False)
     return Classifier(encoder, config.hidden_size).train()
+
+
+def checkpoint_block(block: nn.Module) -> None:
+    """Lets `block` keep its input alone, and compute the rest again on the way back (arXiv 1604.06174).
+
+    As transformers' own gradient checkpointing does, which not every model has.
+    """
+    block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def check_linear(encoder: nn.Module, name: str) -> nn.Linear:

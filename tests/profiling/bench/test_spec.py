@@ -13,7 +13,7 @@ WORK = Work(batch=2, tokens=4, rank=2, threads=1, seed=0)
     [
         ProductsSpec("d", WORK, "numpy", ((8, 4),)),
         OnnxSpec("a", WORK, "/pack", "int8", 1, 0, (2, 2)),
-        TorchSpec("b", WORK, "/model", ("x",), True),
+        TorchSpec("b", WORK, "/model", ("x",), ("y",)),
         PeftSpec("c", WORK, "/model", ("x",), "lora"),
     ],
     ids=lambda spec: type(spec).__name__,
