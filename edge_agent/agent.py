@@ -263,6 +263,7 @@ class Agent:
             engine=settings.engine,
             torch_device=settings.torch_device,
             products=settings.products,
+            prefix_limit_bytes=settings.prefix.limit_bytes,
         )
 
     def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
@@ -276,8 +277,8 @@ class Agent:
     @staticmethod
     def _capability_key(terms: jobs.Terms) -> str:
         engine = f"{terms.engine} {terms.products if terms.engine == 'onnx' else terms.torch_device}"
-        max_tokens = terms.welcome.training.max_tokens
-        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads} {max_tokens} {engine}"
+        shape = f"{terms.welcome.training.batch_size} {terms.welcome.training.max_tokens}"
+        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads} {shape} {engine}"
 
     def _link_bytes_per_s(self) -> int:
         """The best rate that a fetch of the pack ever had: most bytes come with the first, later ones are short."""

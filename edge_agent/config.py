@@ -25,6 +25,13 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     system says is available when the agent starts."""
 
 
+class PrefixSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of the local examples' states below the trained blocks."""
+
+    limit_bytes: Annotated[int, Meta(ge=0)] = 64 * 2**20
+    """Most bytes on disk, in `state_dir`; 0 keeps nothing."""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One agent on one board."""
 
@@ -34,6 +41,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Path
     broker: BrokerSettings
     memory: MemorySettings = MemorySettings()
+    prefix: PrefixSettings = PrefixSettings()
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"

@@ -42,6 +42,7 @@ class Terms(msgspec.Struct, frozen=True):
     engine: EngineName = "onnx"
     torch_device: TorchDevice = "cuda"
     products: Products = "float32"
+    prefix_limit_bytes: int = 0
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):

@@ -75,6 +75,8 @@ class Bench:
     budget_bytes: int
     supervisor_bytes: int
     threads: int
+    expands: bool = True
+    """As in the cost table."""
 
     @property
     def rows(self) -> Rows:
@@ -186,6 +188,7 @@ def _table(bench: Bench, peaks: list[Peak], timings: list[Timing]) -> m.CostTabl
         expand_us=expand_us,
         speeds=tuple(_speeds(bench, timings, expand_us)),
         threads=bench.threads,
+        expands=bench.expands,
     )
 
 
@@ -206,7 +209,7 @@ def _rest_bytes(bench: Bench, peak: Peak) -> int:
 
 def _known_bytes(bench: Bench, work: cost.Work) -> int:
     """What of a peak the formula of `wire.cost` states by itself, with this process alone and nothing mapped."""
-    nothing = m.CostTable(0, 0, 0, 0, 0, 0.0, (), bench.threads)
+    nothing = m.CostTable(0, 0, 0, 0, 0, 0.0, (), bench.threads, bench.expands)
     return cost.peak_bytes(nothing, work) - bench.model.mapped_bytes
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 SAMPLE_EVERY_S = 0.01
+ENDLESS_BYTES = 2**62
+_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LIBC = ctypes.CDLL(None)
 
 
@@ -43,8 +46,43 @@ def tree(process: psutil.Process) -> Sample:
 
 
 def available_bytes() -> int:
-    """What the system could give without swapping."""
-    return psutil.virtual_memory().available
+    """What the system could give without swapping, within the limits of this process's control groups."""
+    return min(psutil.virtual_memory().available, group_room_bytes())
+
+
+def group_room_bytes(own_groups: Path = _OWN_GROUPS, root: Path = _GROUPS) -> int:
+    """What this process's control groups leave it, file pages counted as free; endless without a limit.
+
+    `own_groups` says which they are, `root` is where they are mounted (the kernel's cgroup-v1/memory.rst and
+    cgroup-v2.rst). A group's limit holds for all below it, so the least room on the way up counts.
+    """
+    try:
+        lines = own_groups.read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux, or none of its control groups
+        return ENDLESS_BYTES
+    rooms = [ENDLESS_BYTES]
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if "memory" in controllers.split(","):
+            rooms += _rooms_bytes(root / "memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes")
+        elif not controllers:
+            rooms += _rooms_bytes(root, path, "memory.max", "memory.current")
+    return min(rooms)
+
+
+def _rooms_bytes(root: Path, path: str, limit: str, usage: str) -> Iterator[int]:
+    """The room in the group `path` and in each above it. In a container the outer ones are not to be seen."""
+    group = root / path.lstrip("/")
+    for folder in (group, *group.parents):
+        try:
+            limit_bytes = (folder / limit).read_text(encoding="ascii").strip()
+            used_bytes = int((folder / usage).read_text(encoding="ascii"))
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+        except OSError:
+            continue
+        if limit_bytes != "max":
+            # Version 1 counts groups below apart, under names with a prefix; version 2 has one count.
+            files_bytes = sum(int(stat.get(f"total_{kind}", stat[kind])) for kind in ("active_file", "inactive_file"))
+            yield max(0, int(limit_bytes) - used_bytes + files_bytes)
 
 
 def total_bytes() -> int:

@@ -14,6 +14,7 @@ from edge_agent.engine.protocol import Batch, Engine
 from edge_agent.examples import Tokens, by_length, make_batch, shuffled
 from edge_agent.importance import Float64, Scorer, make_scorer
 from edge_agent.optimizer import AdamW, Rates
+from edge_agent.prefix import FrozenPrefix
 from edge_agent.selection import Positions, pick, trained_positions
 from edge_agent.tokenise import Tokeniser
 from edge_agent.watch import Footing, Watch
@@ -42,6 +43,8 @@ class Work:
     training: m.Training
     seed: int
     path: tuple[int | str, ...]
+    prefix: FrozenPrefix | None = None
+    """Where it is given, what lies below the trained blocks is not computed again."""
 
     @property
     def steps(self) -> int:
@@ -93,6 +96,8 @@ def train(engine: Engine, state: ModelState, work: Work, footing: Footing, watch
         if batch.input_ids.shape[1] > longest:
             longest = batch.input_ids.shape[1]
             engine.give_back()  # what is laid out for shorter sequences is in the way of longer ones
+        if work.prefix is not None:
+            batch = work.prefix.of(batch, chosen)
         losses.append(_step(engine, batch, rows, footing, learner))
         times.append(time.perf_counter() - start_s)
         report(step, steps, losses[-1])

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -92,6 +92,8 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
         score = _evaluate(space, state, holdout, plan)
         phases.enter("train")
         work = _work(space, job, plan, trained, examples)
+        prefix = space.prefix(state, examples, plan.lowest_block, plan.micro_batch)
+        work = replace(work, prefix=prefix)
         watch = _watch(space, sampler)
         footing = Footing(plan.micro_batch, plan.lowest_block, plan.kept_blocks)
         outcome = train(space.engine, state, work, footing, watch, _reporter())
@@ -143,6 +145,7 @@ def _measure(space: Workspace, link_bytes_per_s: int) -> m.Capability:
             budget_bytes=terms.budget_bytes,
             supervisor_bytes=terms.supervisor_bytes,
             threads=terms.threads,
+            expands=terms.products == "float32",
         )
     )
     return m.Capability(terms.budget_bytes, memory.total_bytes(), link_bytes_per_s, table)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from edge_agent.engine.choice import Choice, make_engine
 from edge_agent.engine.protocol import Engine
 from edge_agent.examples import Tokens, read_local, tokenise
 from edge_agent.jobs import Terms
+from edge_agent.prefix import FrozenPrefix, PrefixCache, key_of, pays
 from edge_agent.store import Model, Store
 from edge_agent.tokenise import Tokeniser
 from edge_agent.wire import codec
@@ -17,8 +20,11 @@ from edge_agent.wire import state as states
 from edge_agent.wire.container import Kind, kind_of
 from edge_agent.wire.errors import PayloadError, StoreError
 from edge_agent.wire.pack import TOKENIZER, Manifest, load_manifest, module_layout
-from edge_agent.wire.ranks import Layout, Rows
+from edge_agent.wire.ranks import Layout, Rows, compact
 from edge_agent.wire.state import ModelState
+
+PREFIX = "prefix"
+"""Folder of the frozen prefix, beside the agent's database."""
 
 
 class LocalModel:
@@ -92,6 +98,23 @@ class Workspace(LocalModel):
         train, holdout = (tokenise(part, tokeniser, classes) for part in parts)
         return train, holdout
 
+    def prefix(self, state: ModelState, tokens: Tokens, lowest_block: int, micro_batch: int) -> FrozenPrefix | None:
+        """What lies below the lowest block that a round has to pass on its way back; None where keeping it is not
+        allowed or does not pay."""
+        layout, training, examples = self.layout, self.welcome.training, len(tokens)
+        living = [module.block for module, slots in layout.living(state.mask) if len(slots)]
+        block = min((one for one in living if one >= lowest_block), default=layout.blocks)
+        below = rows_below(state, block)
+        seen = training.local_steps * training.batch_size or examples
+        if not self.terms.prefix_limit_bytes or not pays(layout, below, block, examples=examples, seen=seen):
+            return None
+        computed_by = self.welcome.pack.sha256 + f"{self.terms.engine} {self.terms.products}".encode()
+        key = key_of(computed_by, training.scale, layout, below, block, tokens)
+        lengths = [len(ids) for ids in tokens.ids]
+        folder = Path(self.terms.store).parent / PREFIX
+        cache = PrefixCache(folder, key, lengths, layout.d_model, self.terms.prefix_limit_bytes)
+        return FrozenPrefix(self.engine, below, block, micro_batch, cache)
+
     def residual(self) -> Rows:
         """What quantisation lost so far."""
         model = self.store.model()
@@ -101,6 +124,12 @@ class Workspace(LocalModel):
         """`state` and `residual` as the store keeps them."""
         lost = ModelState(state.layout, state.version, state.mask, residual)
         return Model(state.version, states.to_bytes(state), states.to_bytes(lost))
+
+
+def rows_below(state: ModelState, block: int) -> Rows:
+    """The living rows of the blocks below `block`, and the head; none of the blocks above."""
+    blocks = np.array([module.block for module in state.layout.modules])
+    return compact(state.layout, state.rows, state.mask & (blocks < block)[:, None])
 
 
 def check_digest(state: ModelState, version: int, expected: bytes) -> None:

@@ -106,6 +106,7 @@ def _terms(settings: config.AgentConfig, joined: Joined, budget_bytes: int, stor
         budget_bytes=budget_bytes,
         supervisor_bytes=known.cost.supervisor_bytes,
         supervisor_peak_rss_bytes=0,
+        prefix_limit_bytes=settings.prefix.limit_bytes,
         engine=settings.engine,
         torch_device=settings.torch_device,
         products=settings.products,

@@ -14,7 +14,7 @@ import pytest
 from coordinator.config import CoordinatorConfig, RankSettings, RoundSettings, TrainingSettings
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
-from edge_agent.config import AgentConfig, MemorySettings
+from edge_agent.config import AgentConfig, MemorySettings, PrefixSettings
 from edge_agent.wire.settings import BrokerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,8 +28,9 @@ SETTINGS = (
     BrokerSettings,
     AgentConfig,
     MemorySettings,
+    PrefixSettings,
 )
-SECTIONS = {"broker", "round", "ranks", "training", "memory"}
+SECTIONS = {"broker", "round", "ranks", "training", "memory", "prefix"}
 
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)

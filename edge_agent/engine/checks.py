@@ -9,7 +9,7 @@ from edge_agent.wire.pack import Manifest
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
 from .next_token import IGNORED
-from .protocol import Batch, Int32
+from .protocol import Batch, Int32, Prefix
 
 
 def check_batch(batch: Batch, manifest: Manifest, classes: int) -> None:
@@ -26,8 +26,29 @@ def check_batch(batch: Batch, manifest: Manifest, classes: int) -> None:
     _check_range("token", ids, manifest.vocabulary)
     if not mask.any(axis=1).all():
         raise EngineError("an example of the batch is all padding: every example needs a token at least")
+    if batch.prefix is not None:
+        _check_prefix(batch.prefix, (*ids.shape, manifest.d_model), manifest.blocks)
     if batch.labels is not None:
         _check_labels(batch.labels, ids, manifest, classes)
+
+
+def _check_prefix(prefix: Prefix, shape: tuple[int, ...], blocks: int) -> None:
+    hidden = prefix.hidden
+    if hidden.shape != shape or hidden.dtype != np.float32 or not 0 <= prefix.block <= blocks:
+        raise EngineError(
+            f"expected the states before one of {blocks} blocks as float32 {shape}, got {hidden.dtype} {hidden.shape} "
+            f"before block {prefix.block}"
+        )
+
+
+def check_start(prefix: Prefix | None, stop: int) -> None:
+    """A pass must begin at or below the lowest block that it trains.
+
+    Raises:
+        EngineError: its prefix begins above that.
+    """
+    if prefix is not None and prefix.block > stop:
+        raise EngineError(f"block {stop} is trained, but the states given are those before block {prefix.block}")
 
 
 def check_rows(rows: Rows, layout: Layout) -> None:

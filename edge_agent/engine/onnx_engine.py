@@ -25,11 +25,11 @@ from edge_agent.wire.pack import Products, load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
 from .block import Arrays, Blocks
-from .checks import check_batch, check_rows
+from .checks import check_batch, check_rows, check_start
 from .context import additive_mask, positional
 from .embedding import embed
 from .objective import Objective
-from .protocol import Batch, Float32, Gradients
+from .protocol import Batch, Float32, Gradients, Prefix
 from .session import Values, prepared
 from .weights import WeightMap
 
@@ -74,7 +74,8 @@ class BlockwiseEngine:
             raise EngineError(f"lowest_block must lie in 0 to {self._layout.blocks}, got {lowest_block}")
         given = self._given(batch, rows, micro_batch)
         stop = self._lowest_living(rows, lowest_block)
-        states, kept = self._forward(given, stop, max(stop, self._layout.blocks - kept_blocks))
+        check_start(batch.prefix, stop)
+        states, kept = self._forward(given, stop, max(stop, self._layout.blocks - kept_blocks), self._layout.blocks)
         hidden = states.pop().reshape(*batch.input_ids.shape, -1)
         loss = self._objective.loss(hidden, batch, batch.labels, rows[HEAD])
         dy = loss.d_hidden.reshape(-1, self._manifest.d_model)
@@ -86,8 +87,14 @@ class BlockwiseEngine:
     def logits(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
         """See `Engine.logits`."""
         given, blocks = self._given(batch, rows, micro_batch), self._layout.blocks
-        (hidden,), _ = self._forward(given, blocks, blocks)
+        (hidden,), _ = self._forward(given, blocks, blocks, blocks)
         return self._objective.logits(hidden.reshape(*batch.input_ids.shape, -1), batch, rows[HEAD])
+
+    def hidden(self, batch: Batch, rows: Rows, *, blocks: int, micro_batch: int) -> Float32:
+        """See `Engine.hidden`."""
+        given, none = self._given(batch, rows, micro_batch), self._layout.blocks
+        (hidden,), _ = self._forward(given, none, none, blocks)
+        return hidden.reshape(*batch.input_ids.shape, -1).copy()
 
     def give_back(self) -> None:
         """See `Engine.give_back`."""
@@ -107,11 +114,11 @@ class BlockwiseEngine:
         living = (m.block for m in self._layout.modules if m.block >= lowest_block and len(rows[m.name]))
         return min(living, default=self._layout.blocks)
 
-    def _forward(self, given: _Given, stop: int, first_kept: int) -> tuple[list[Float32], dict[int, _Kept]]:
-        """The inputs of the blocks from `stop` on, then the output of the last; what the kept blocks keep."""
-        x = embed(self._weights, self._manifest, given.batch.input_ids, given.micro_batch)
+    def _forward(self, given: _Given, stop: int, first_kept: int, end: int) -> tuple[list[Float32], dict[int, _Kept]]:
+        """The inputs of the blocks from `stop` to `end`, then the output of the last; what the kept blocks keep."""
+        first, x = given.batch.prefix or Prefix(0, self._embed(given))
         states, kept = [x.reshape(-1, self._manifest.d_model)], {}
-        for block in range(self._layout.blocks):
+        for block in range(first, end):
             keep = block >= first_kept
             fixed, outputs = self._expand(given, block, keep), {}
             if keep:
@@ -122,6 +129,9 @@ class BlockwiseEngine:
             self._blocks.release(block)
             states[-1 if block < stop else len(states) :] = [y]
         return states, kept
+
+    def _embed(self, given: _Given) -> Float32:
+        return embed(self._weights, self._manifest, given.batch.input_ids, given.micro_batch)
 
     def _ahead(self, fixed: Values, x: Float32, y: Float32, outputs: Arrays, part: _Part) -> None:
         self._blocks.forward(fixed, part.feeds(x), y[part.tokens], part.of(outputs))

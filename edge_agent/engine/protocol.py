@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,16 @@ from edge_agent.wire.ranks import Rows
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
+
+
+class Prefix(NamedTuple):
+    """States of a batch that are known already: the input of block `block`, float32 `(batch, tokens, d_model)`.
+
+    What it holds for padding does not matter, as long as it is finite.
+    """
+
+    block: int
+    hidden: Float32
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,8 @@ class Batch:
     input_ids: Int32
     attention_mask: Int32
     labels: Int32 | None = None
+    prefix: Prefix | None = None
+    """Where it is given, the blocks below its block are not computed."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,13 @@ class Engine(Protocol):
 
         Raises:
             EngineError: shapes or tokens that do not fit the pack.
+        """
+
+    def hidden(self, batch: Batch, rows: Rows, *, blocks: int, micro_batch: int) -> Float32:
+        """What the `blocks` lowest blocks make of a batch, `(batch, tokens, d_model)`: a `Prefix` for later steps.
+
+        Raises:
+            EngineError: as `logits`.
         """
 
     def give_back(self) -> None:

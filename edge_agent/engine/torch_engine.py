@@ -21,11 +21,11 @@ from edge_agent.wire.errors import ConfigError, EngineError
 from edge_agent.wire.pack import FORWARD, load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
 
-from .checks import check_batch, check_rows
+from .checks import check_batch, check_rows, check_start
 from .context import additive_mask, positional
 from .embedding import embed
 from .objective import Objective
-from .protocol import Batch, Float32, Gradients
+from .protocol import Batch, Float32, Gradients, Prefix
 from .torch_graph import TorchGraph
 from .weights import WeightMap
 
@@ -62,8 +62,9 @@ class TorchEngine:
         if not 0 <= lowest_block <= self._layout.blocks:
             raise EngineError(f"lowest_block must lie in 0 to {self._layout.blocks}, got {lowest_block}")
         stop = self._lowest_living(rows, lowest_block)
+        check_start(batch.prefix, stop)
         passing = self._pass(batch, rows, micro_batch)
-        hidden = self._forward(passing, stop, max(stop, self._layout.blocks - kept_blocks))
+        hidden = self._forward(passing, stop, max(stop, self._layout.blocks - kept_blocks), self._layout.blocks)
         loss = self._objective.loss(hidden, batch, batch.labels, rows[HEAD])
         gradients = {m.name: np.zeros_like(rows[m.name]) for m in self._layout.modules if m.block >= lowest_block}
         dy = self._tensor(loss.d_hidden.reshape(-1, self._layout.d_model))
@@ -73,9 +74,13 @@ class TorchEngine:
 
     def logits(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
         """See `Engine.logits`."""
-        blocks = self._layout.blocks
-        hidden = self._forward(self._pass(batch, rows, micro_batch), blocks, blocks)
+        hidden = self.hidden(batch, rows, blocks=self._layout.blocks, micro_batch=micro_batch)
         return self._objective.logits(hidden, batch, rows[HEAD])
+
+    def hidden(self, batch: Batch, rows: Rows, *, blocks: int, micro_batch: int) -> Float32:
+        """See `Engine.hidden`."""
+        none = self._layout.blocks
+        return self._forward(self._pass(batch, rows, micro_batch), none, none, blocks)
 
     def give_back(self) -> None:
         """See `Engine.give_back`."""
@@ -101,11 +106,11 @@ class TorchEngine:
             batch, micro_batch, mask, {name: self._tensor(one) for name, one in places.items()}, tables, {}, {}
         )
 
-    def _forward(self, passing: _Pass, stop: int, first_kept: int) -> Float32:
-        """Hidden states behind the last block, `(b, s, d)`; the inputs of the blocks from `stop` on are kept."""
-        embedded = embed(self._weights, self._manifest, passing.batch.input_ids, passing.micro_batch)
-        x = self._tensor(embedded.reshape(-1, self._layout.d_model))
-        for block in range(self._layout.blocks):
+    def _forward(self, passing: _Pass, stop: int, first_kept: int, end: int) -> Float32:
+        """Hidden states before block `end`, `(b, s, d)`; the inputs of the blocks from `stop` on are kept."""
+        first, states = passing.batch.prefix or Prefix(0, self._embed(passing))
+        x = self._tensor(states.reshape(-1, self._layout.d_model))
+        for block in range(first, end):
             if block >= stop:
                 passing.inputs[block] = x
             if block >= first_kept:
@@ -115,7 +120,10 @@ class TorchEngine:
                 with torch.no_grad():
                     ranks = self._ranks(passing, block)
                     x = torch.cat([self._block(block, x[p.tokens], p, passing.places, ranks) for p in passing.parts()])
-        return x.cpu().numpy().reshape(embedded.shape)
+        return x.cpu().numpy().reshape(states.shape)
+
+    def _embed(self, passing: _Pass) -> Float32:
+        return embed(self._weights, self._manifest, passing.batch.input_ids, passing.micro_batch)
 
     def _backward(self, passing: _Pass, block: int, dy: Tensor, gradients: Rows) -> Tensor:
         """Adds the gradients of the block's modules to `gradients`; returns that of the block's input."""

@@ -10,7 +10,8 @@ batch of `b` sequences of `s` tokens, `a = min(b, threads * m)` of them in a blo
     + token * a*s + pair * a*s*s            what is inside of a block while its micro-batches pass
     + 4 * a*s * outputs            (n < k)  what the linear layers of one block put out, computed again
     + 4 * b*s * outputs * n                 the same of the kept blocks, for the whole batch
-    + 4 * parameters * min(n + 1, blocks)   effective weights: of the kept blocks, and of the one at work
+    + 4 * parameters * min(n + 1, blocks)   effective weights, where they are made: of the kept
+                                            blocks, and of the one at work
     + 4 * b*s*d_model * (k + below + 1)     outputs of the trained blocks, states below them, and the gradient
     + 8 * (living + head)                   values of the state, and the compact copy that is trained
     + 24 * (trained + head)                 gradient, two moments, scratch of the optimizer, residual, change to send
@@ -126,7 +127,7 @@ def peak_bytes(cost: CostTable, work: Work) -> int:
     at_once = at_once_tokens(work, cost.threads)
     inside = cost.token_bytes * at_once + cost.pair_bytes * at_once * work.tokens
     values = LIVING_BYTES * (work.living_parameters + head) + TRAINED_BYTES * (work.trained_parameters + head)
-    scratch = FLOAT_BYTES * _scratch(work, at_once)
+    scratch = FLOAT_BYTES * (_scratch(work, at_once) + _weights(work) * cost.expands)
     return cost.supervisor_bytes + cost.base_bytes + inside + scratch + values + model.mapped_bytes
 
 
@@ -267,9 +268,13 @@ def _scratch(work: Work, at_once: int) -> int:
     model, batch_tokens = work.model, work.batch * work.tokens
     below = max(1, min(2, work.lowest_block))
     states = batch_tokens * model.d_model * (work.depth + below + 1)
-    weights = model.block_parameters * min(work.kept_blocks + 1, model.blocks)
     again = at_once if work.kept_blocks < work.depth else 0
-    return states + weights + model.block_outputs * (work.kept_blocks * batch_tokens + again)
+    return states + model.block_outputs * (work.kept_blocks * batch_tokens + again)
+
+
+def _weights(work: Work) -> int:
+    """Numbers of the effective weights that are there together."""
+    return work.model.block_parameters * min(work.kept_blocks + 1, work.model.blocks)
 
 
 def _us(terms: tuple[float, float, float], tokens: int) -> float:

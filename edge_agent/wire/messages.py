@@ -76,6 +76,8 @@ class CostTable(Record, frozen=True):
     speeds: Annotated[tuple[Speed, ...], Meta(min_length=1, max_length=16)]
     """By ascending micro-batch. Others are not planned with."""
     threads: Positive
+    expands: bool = True
+    """Whether effective weights are made: products of integers take the frozen ones as they are mapped."""
 
 
 class Capability(Record, frozen=True):

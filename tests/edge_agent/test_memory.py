@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -70,6 +71,50 @@ def test_a_process_alone_is_part_of_its_tree() -> None:
 
 def test_the_system_has_more_than_is_available() -> None:
     assert 0 < memory.available_bytes() < memory.total_bytes()
+
+
+def group(folder: Path, limit: str, used_bytes: int, stat: str, *, unified: bool) -> None:
+    """The files of a control group."""
+    names = ("memory.max", "memory.current") if unified else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in zip((*names, "memory.stat"), (limit, str(used_bytes), stat), strict=True):
+        (folder / name).write_text(f"{text}\n", encoding="ascii")
+
+
+def own_groups(folder: Path, *lines: str) -> Path:
+    path = folder / "own"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    return path
+
+
+def test_a_limit_of_version_2_leaves_its_rest_and_the_file_pages(tmp_path: Path) -> None:
+    stat = "anon 500\nactive_file 30\ninactive_file 20"
+    group(tmp_path / "a" / "b", "1000", 600, stat, unified=True)
+    group(tmp_path / "a", "max", 600, stat, unified=True)
+    assert memory.group_room_bytes(own_groups(tmp_path, "0::/a/b"), tmp_path) == 450
+
+
+def test_a_limit_of_version_1_counts_the_groups_below_too(tmp_path: Path) -> None:
+    stat = "active_file 1\ninactive_file 1\ntotal_active_file 30\ntotal_inactive_file 20"
+    group(tmp_path / "memory" / "a", "1000", 600, stat, unified=False)
+    own = own_groups(tmp_path, "5:cpu,cpuacct:/other", "4:memory:/a", "0::/")
+    assert memory.group_room_bytes(own, tmp_path) == 450
+
+
+def test_the_tightest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
+    stat = "active_file 0\ninactive_file 0"
+    group(tmp_path / "a" / "b", "1000", 100, stat, unified=True)
+    group(tmp_path / "a", "1000", 980, stat, unified=True)
+    assert memory.group_room_bytes(own_groups(tmp_path, "0::/a/b"), tmp_path) == 20
+    group(tmp_path / "a", "900", 980, stat, unified=True)
+    assert memory.group_room_bytes(own_groups(tmp_path, "0::/a/b"), tmp_path) == 0
+
+
+def test_without_groups_or_limits_the_room_is_endless(tmp_path: Path) -> None:
+    group(tmp_path / "a", "max", 600, "active_file 0", unified=True)
+    assert memory.group_room_bytes(own_groups(tmp_path, "0::/a"), tmp_path) == memory.ENDLESS_BYTES
+    assert memory.group_room_bytes(own_groups(tmp_path, "0::/not/to/be/seen"), tmp_path) == memory.ENDLESS_BYTES
+    assert memory.group_room_bytes(tmp_path / "nowhere", tmp_path) == memory.ENDLESS_BYTES
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no procfs: the kernel does not tell")  # noqa: PTH110

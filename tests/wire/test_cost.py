@@ -75,6 +75,11 @@ def test_threads_have_micro_batches_of_their_own_up_to_the_batch() -> None:
         assert peak_bytes(several, WORK) - peak_bytes(COST, WORK) == (at_once - 2) * 10 * (30_000 + 50 * 10 + 4 * 700)
 
 
+def test_products_of_integers_need_no_effective_weights() -> None:
+    mapped = msgspec.structs.replace(COST, expands=False)
+    assert peak_bytes(COST, KEPT) - peak_bytes(mapped, KEPT) == 4 * 2 * 2000
+
+
 def test_a_step_is_forward_everywhere_and_backward_where_trained() -> None:
     forward, backward = 60 + 20 * 10 + 0.01 * 100, 120 + 50 * 10 + 0.03 * 100
     assert step_s(COST, WORK) == pytest.approx((8 * (8 * forward + 2 * backward) + 8 * 3000) / 1e6)
