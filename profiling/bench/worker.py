@@ -89,6 +89,9 @@ def main() -> int:
     spec: AnySpec = msgspec.json.decode(sys.argv[1], type=AnySpec)
     try:
         serve(Stepper(spec), sys.stdin, answers)
+    except ModuleNotFoundError as error:
+        print(f"{spec.mode} needs {error.name}, which is not installed: pip install it", file=sys.stderr)
+        return 1
     except RankfleetError as error:
         print(f"{spec.mode}: {error}", file=sys.stderr)
         return 1
