@@ -30,8 +30,6 @@ TESTED_WITH = {
     "deploy/demo/run.py": "tests/system/test_demo.py",
     "deploy/folders.py": "tests/deploy/test_status.py",
     "deploy/merged_graph.py": "tests/deploy/test_export.py",
-    "deploy/packs/architectures/bert.py": "tests/deploy/packs/test_trace.py",
-    "edge_agent/engine/session.py": "tests/edge_agent/engine/test_onnx_engine.py",
     "edge_agent/session_events.py": "tests/edge_agent/test_session.py",
     "edge_agent/trainer_process.py": "tests/edge_agent/test_jobs.py",
     "edge_agent/wire/mqtt_connection.py": "tests/wire/test_mqtt.py",
