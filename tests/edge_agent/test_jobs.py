@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from edge_agent import jobs
@@ -16,6 +17,7 @@ from edge_agent.store import Store
 from edge_agent.wire import codec
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
+from edge_agent.wire.ranks import pack_mask
 from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, tiny_layout, write_data
 from tests.runs import CAPABILITY, make_state
 
@@ -78,6 +80,31 @@ def test_a_round_leaves_an_update_that_the_coordinator_can_read(
     assert (report.steps, report.holdout_total) == (3, measured.holdout)
     assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "compress"]
     assert report.peak_rss_bytes > report.peak_anonymous_bytes > terms.supervisor_bytes
+
+
+def test_a_round_above_frozen_blocks_keeps_what_they_put_out(
+    tmp_path: Path, terms: jobs.Terms, measured: jobs.MeasureResult
+) -> None:
+    state, layout = seed_state(), tiny_layout()
+    above = np.array([module.block for module in layout.modules])[:, None] >= 2
+    plan = plan_for(state, trained=pack_mask(state.mask & above), lowest_block=2)
+    training = msgspec.structs.replace(terms.welcome.training, local_steps=12)
+    bodies = []
+    for name, limit_bytes in (("without", 0), ("with", 10**6)):
+        (tmp_path / name).mkdir()
+        own = make_terms(
+            tmp_path / name,
+            welcome=msgspec.structs.replace(terms.welcome, training=training),
+            prefix_limit_bytes=limit_bytes,
+        )
+        assert run(jobs.TrainJob(own, plan, (), measured.capability))[-1] == jobs.TrainResult(1)
+        outgoing = Store(Path(own.store)).outgoing()
+        assert outgoing is not None
+        bodies.append(codec.decode_update(outgoing.body, layout, limit_bytes=codec.update_limit_bytes(layout)))
+    assert not (tmp_path / "without" / "prefix").exists()
+    (kept,) = (tmp_path / "with" / "prefix").iterdir()
+    assert 0 < kept.stat().st_size <= 10**6
+    assert np.allclose(*(update.scores for update in bodies), atol=0.01)
 
 
 def test_the_last_step_is_told(trained: list[jobs.AnyLine]) -> None:
