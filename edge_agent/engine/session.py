@@ -36,6 +36,7 @@ class Graph:
         _share_arena()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        options.enable_mem_pattern = False  # it takes a second, larger chunk of the arena for shapes it has seen
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         for key, value in _SETTINGS.items():
             options.add_session_config_entry(key, value)
