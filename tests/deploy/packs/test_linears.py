@@ -88,3 +88,18 @@ def test_gradients_are_those_of_the_factored_layer(products: Products) -> None:
         assert_near(found[f"dA.{name}"], (v * E).T @ arrays["x"], "float32")
         assert_near(found[f"dE.{name}"], (u * v).sum(axis=0), "float32")
         assert_near(found[f"dB.{name}"], (u * E).T @ dz, "float32")
+
+
+@pytest.mark.parametrize("products", LINEARS)
+def test_small_gradients_are_as_exact_as_large_ones_and_none_stays_none(products: Products) -> None:
+    """Tokens differ by orders, and padding has none."""
+    arrays, (tape, linears) = make_arrays(), make_linears(products)
+    size = np.array([0, 1e-30, 1e-6, 1] * (N // 4), np.float32)[:, None]
+    arrays |= {f"dz.{name}": arrays[f"dz.{name}"] * size for name in WIDTHS}
+    linears.backward("x", *WIDTHS)
+    [(_, pullback)] = tape._pullbacks
+    dx = pullback(*(f"dz.{name}" for name in WIDTHS))["x"]
+    found = run(tape, [dx], arrays, products)[dx]
+    expected = sum(arrays[f"dz.{name}"] @ arrays[f"W.{name}"].T for name in WIDTHS)
+    for got, row in zip(found, expected, strict=True):
+        assert_near(got, row, products)
