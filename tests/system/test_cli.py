@@ -15,6 +15,7 @@ COMMANDS = (
     ["pack"],
     ["pack", "build"],
     ["pack", "verify"],
+    ["pack", "measure"],
     ["coordinator"],
     ["coordinator", "run"],
     ["agent"],
