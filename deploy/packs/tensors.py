@@ -52,12 +52,12 @@ def write_tensors(path: Path, parts: Parts, weights: WeightsType) -> dict[str, T
 
 def largest_section_bytes(parts: Parts, table: Mapping[str, TensorEntry]) -> int:
     """See `Manifest.mapped_working_set_bytes`."""
-    sizes = []
+    sizes = {}
     for section in sections(parts):
         entries = [entry for name, entry in table.items() if name.startswith(f"{section}.")]
         end = max(entry.offset + entry.size_bytes for entry in entries)
-        sizes.append(_round_up(end - min(entry.offset for entry in entries), SECTION_BYTES))
-    return max(sizes)
+        sizes[section] = _round_up(end - min(entry.offset for entry in entries), SECTION_BYTES)
+    return max(size for section, size in sizes.items() if section != "embedding")
 
 
 def _stored(section: str, tensors: Mapping[str, Tensor], weights: WeightsType) -> Iterator[tuple[str, Stored]]:

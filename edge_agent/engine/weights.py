@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,8 @@ class WeightMap:
 
     def __init__(self, pack_dir: Path, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._map = _open(pack_dir / WEIGHTS, manifest)
+        self._file = _open(pack_dir / WEIGHTS, manifest)
+        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         self._arrays = {name: self._view(name) for name in manifest.tensors}
 
     def __contains__(self, name: str) -> bool:
@@ -46,9 +48,21 @@ class WeightMap:
         return out
 
     def gather(self, name: str, indices: npt.NDArray[np.integer]) -> Float32:
-        """The rows `indices` of an embedding table in float32, `(*indices.shape, d_model)`."""
+        """The rows `indices` of a table in float32, `(*indices.shape, width)`.
+
+        They are read from the file: through the map, a kernel may bring in 2 MiB around each of them.
+
+        Raises:
+            PackError: the file cannot be read.
+        """
         stored, scale = self._stored(name)
-        rows = stored[indices].astype(np.float32)
+        offset, row_bytes = self._manifest.tensors[name].offset, stored.strides[0]
+        flat = indices.reshape(-1)
+        try:
+            read = b"".join(os.pread(self._file.fileno(), row_bytes, offset + int(row) * row_bytes) for row in flat)
+        except OSError as error:
+            raise PackError(f"{self._file.name} cannot be read ({error.strerror}): get the pack again") from error
+        rows = np.frombuffer(read, stored.dtype).reshape(*indices.shape, -1).astype(np.float32)
         if scale is not None:
             rows *= scale[indices]
         return rows
@@ -91,14 +105,15 @@ class WeightMap:
         return np.frombuffer(self._map, dtype, count, entry.offset).reshape(entry.shape)
 
 
-def _open(path: Path, manifest: Manifest) -> mmap.mmap:
-    """Maps the file. Its size is compared first: reading behind the end of a map kills the process."""
+def _open(path: Path, manifest: Manifest) -> BinaryIO:
+    """Opens the file. Its size is compared first: reading behind the end of a map kills the process."""
     expected_bytes = manifest.files[WEIGHTS].size_bytes
     try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise PackError(f"{path} cannot be mapped ({error}): get the pack again") from error
-    if len(mapped) != expected_bytes:
-        raise PackError(f"{path} should have {expected_bytes} bytes, has {len(mapped)}: get the pack again")
-    return mapped
+        file = path.open("rb")
+    except OSError as error:
+        raise PackError(f"{path} cannot be opened ({error.strerror}): get the pack again") from error
+    size_bytes = path.stat().st_size
+    if size_bytes != expected_bytes:
+        file.close()
+        raise PackError(f"{path} should have {expected_bytes} bytes, has {size_bytes}: get the pack again")
+    return file

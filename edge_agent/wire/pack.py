@@ -171,8 +171,8 @@ class Manifest(Entry, frozen=True):
     """Bytes of `weights.bin` that one pass needs resident together.
 
     A pass goes through the map section by section (embeddings, each block in turn, what follows) and gives the pages of
-    a section back before it touches the next, so this is the size of the largest section. Embeddings count whole:
-    the kernel maps the neighbours of the page that holds a token's row, so a batch can bring in all of them.
+    a section back before it touches the next, so this is the size of the largest section. Embeddings do not count:
+    their rows are read from the file.
     """
     bytes_per_rank: Size
     """Bytes that one rank on every module costs in training: value, gradient, AdamW's two moments, in float32."""

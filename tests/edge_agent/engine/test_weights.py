@@ -61,7 +61,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="cannot be mapped"):
+    with pytest.raises(PackError, match="cannot be opened"):
         WeightMap(tmp_path, load_manifest(tiny_pack()))
 
 
