@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deploy.cli.profile import minimum
+from deploy.cli.options import minimum
 
 if TYPE_CHECKING:
     from edge_agent.wire.pack import AccuracyEntry, CosineEntry, Manifest

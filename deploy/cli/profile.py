@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from deploy.cli.options import minimum
 
 if TYPE_CHECKING:
     from profiling.budget import Row
@@ -87,17 +88,6 @@ def _add_engine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     engine.add_argument("--json", action="store_true", help="print the rows as JSON")
     engine.add_argument("--plot", type=Path, metavar="FILE.svg", help="write a plot: memory against step time")
     engine.set_defaults(run=run_engine)
-
-
-def minimum(least: int) -> Callable[[str], int]:
-    """A type of option: a whole number from `least` on."""
-
-    def convert(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, got {text!r}")
-        return int(text)
-
-    return convert
 
 
 def run_engine(args: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import socket
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.datasets import Dataset, split_clients, write_jsonl
+from deploy.datasets import Dataset, sample, split_clients, write_jsonl
 from deploy.demo.settings import BOARDS, Board, Options
 from edge_agent.data import Example
 from edge_agent.wire.errors import ConfigError
@@ -70,13 +69,6 @@ def write_files(options: Options, dataset: Dataset, pack: Path) -> Files:
     coordinator = out / "coordinator.toml"
     coordinator.write_text(_coordinator_toml(options, dataset, pack, port, len(devices)), encoding="utf-8")
     return Files(out, pack, coordinator, out / "test.jsonl", out / "capabilities.json", devices)
-
-
-def sample(examples: list[Example], limit: int) -> list[Example]:
-    """At most `limit` examples (0: all), always the same: a file may be ordered by class, a hash is not."""
-    if not 0 < limit < len(examples):
-        return examples
-    return sorted(examples, key=lambda example: hashlib.sha256(example.text.encode()).digest())[:limit]
 
 
 def _fresh(out: Path) -> Path:

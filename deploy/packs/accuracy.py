@@ -17,8 +17,7 @@ import msgspec
 import numpy as np
 
 from coordinator.config import RankSettings, TrainingSettings
-from deploy.datasets import Dataset
-from deploy.demo.layout import sample
+from deploy.datasets import Dataset, sample
 from edge_agent import memory
 from edge_agent.engine.onnx_engine import BlockwiseEngine
 from edge_agent.engine.protocol import Engine

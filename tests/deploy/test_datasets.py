@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.datasets import MIN_CLIENT_ROWS, Dataset, load_dataset, split_clients, write_jsonl
+from deploy.datasets import MIN_CLIENT_ROWS, Dataset, load_dataset, sample, split_clients, write_jsonl
 from deploy.fetch.catalogue import find
 from deploy.fetch.fetch import fetch
 from edge_agent.data import Example, read_examples
@@ -179,3 +179,12 @@ def test_a_failed_write_keeps_the_old_file_and_nothing_else(tmp_path: Path, monk
     with pytest.raises(DataError, match=r"d\.jsonl cannot be written \(No space left on device\)"):
         write_jsonl(path, dataset_of(3).train)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("d.jsonl", "old")]
+
+
+def test_a_sample_of_an_ordered_file_holds_every_class_and_is_always_the_same() -> None:
+    ordered = [Example(f"text {n}", f"class {n // 100}") for n in range(1000)]
+    some = sample(ordered, 200)
+    assert len(some) == 200
+    assert {example.label for example in some} == {example.label for example in ordered}
+    assert sample(list(reversed(ordered)), 200) == some
+    assert sample(ordered, 0) == sample(ordered, 1000) == ordered

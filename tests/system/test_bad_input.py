@@ -257,10 +257,10 @@ def test_an_agent_of_another_protocol_version_is_told_so_on_both_sides(waiting: 
     write_rows(waiting.data("pi-2"), toy_rows(1))
     code = PROTOCOL_99.format(arguments=["agent", "run", str(waiting.agent_config("pi-2"))])
     agent = waiting.start_python("pi-2", code)
-    assert_fails(agent, "protocol 99", "the other side 1", "update")
+    assert_fails(agent, "protocol 99", f"the other side {m.PROTOCOL}", "update")
     refused = wait_event(waiting.coordinator, events.Refused, lambda event: "protocol" in event.reason)
     assert refused.device == "pi-2"
-    assert "protocol 1, the other side 99" in refused.reason
+    assert f"protocol {m.PROTOCOL}, the other side 99" in refused.reason
 
 
 def test_garbage_from_a_device_changes_nothing(waiting: Fleet) -> None:

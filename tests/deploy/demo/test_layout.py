@@ -10,7 +10,7 @@ import pytest
 
 from coordinator import config as coordinator_config
 from deploy.datasets import Dataset
-from deploy.demo.layout import Files, sample, write_files
+from deploy.demo.layout import Files, write_files
 from deploy.demo.settings import BOARDS, PROFILES, Options
 from edge_agent import config as agent_config
 from edge_agent.data import Example, read_examples
@@ -150,12 +150,3 @@ def test_the_profile_of_the_data_is_used(tmp_path: Path) -> None:
     fleet, profile = coordinator_config.load(files.coordinator), PROFILES["20newsgroups"]
     assert (fleet.round.rounds, fleet.training.local_steps) == (profile.rounds, profile.local_steps)
     assert fleet.training.max_tokens == profile.max_tokens
-
-
-def test_a_sample_of_an_ordered_file_holds_every_class_and_is_always_the_same() -> None:
-    ordered = [Example(f"text {n}", f"class {n // 100}") for n in range(1000)]
-    some = sample(ordered, 200)
-    assert len(some) == 200
-    assert {example.label for example in some} == {example.label for example in ordered}
-    assert sample(list(reversed(ordered)), 200) == some
-    assert sample(ordered, 0) == sample(ordered, 1000) == ordered
