@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,9 @@ from .session import Graph, Values
 from .weights import WeightMap
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+Each = Callable[[Callable[[str], None], Iterable[str]], Iterable[None]]
 
 
 class Factors(NamedTuple):
@@ -63,18 +66,22 @@ class Blocks:
         """The ranks of a block's modules, by local name."""
         return {module.local: self._split(rows[module.name], module.d_in) for module in self.modules(block)}
 
-    def weights(self, block: int, factors: Mapping[str, Factors], *, slot: int) -> Arrays:
+    def weights(self, block: int, factors: Mapping[str, Factors], *, slot: int, each: Each = map) -> Arrays:
         """The weights and factors of a block, as the graphs take them.
 
         Effective weights lie in memory that the next call with the same `slot` overwrites; for products of integers
-        nothing is expanded.
+        nothing is expanded. `each` applies a function to every tensor, as `map` does, or several at a time.
         """
         if self._products == "int8":
             return self._weights.mapped(block, self._manifest.block_weights) | _named("", factors)
         out = {name: self.scratch.array(("weight", slot, name), shape) for name, shape in self._shapes.items()}
-        self._weights.block(block, out)
-        for name, factor in factors.items():
-            merge(out[f"{name}.weight"], factor)
+
+        def expand(name: str) -> None:
+            self._weights.tensor(f"block.{block}.{name}", out[name])
+            if name.endswith(".weight") and name.removesuffix(".weight") in factors:
+                merge(out[name], factors[name.removesuffix(".weight")])
+
+        list(each(expand, out))
         return out | _named("", factors)
 
     def release(self, block: int) -> None:

@@ -160,7 +160,7 @@ class BlockwiseEngine:
 
     def _expand(self, given: _Given, block: int, keep: bool) -> Values:
         factors = self._blocks.factors(block, given.rows)
-        return prepared(self._blocks.weights(block, factors, slot=block if keep else _SHARED))
+        return prepared(self._blocks.weights(block, factors, slot=block if keep else _SHARED, each=self._pool.map))
 
     def _state(self, given: _Given, block: int, stop: int) -> Float32:
         """Memory for the output of a block: below `stop` two arrays in turn, above it one for each."""

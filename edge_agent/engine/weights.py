@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,11 +66,6 @@ class WeightMap:
         if scale is not None:
             rows *= scale[indices]
         return rows
-
-    def block(self, index: int, out: Mapping[str, Float32]) -> None:
-        """Expands the tensors of one block, by local name, into the arrays `out`."""
-        for name, array in out.items():
-            self.tensor(f"block.{index}.{name}", array)
 
     def mapped(self, index: int, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
         """The tensors of one block by local name, as they lie in the map, each followed by its scale if it has one."""

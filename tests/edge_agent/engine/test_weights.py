@@ -10,7 +10,7 @@ import pytest
 from edge_agent.engine.weights import WeightMap
 from edge_agent.wire.errors import PackError
 from edge_agent.wire.pack import WEIGHTS, TensorEntry, load_manifest
-from tests.models import BLOCKS, tiny_pack
+from tests.models import tiny_pack
 
 
 @pytest.fixture
@@ -24,13 +24,11 @@ def test_gathered_rows_are_rows_of_the_table(weights: WeightMap) -> None:
     np.testing.assert_array_equal(weights.gather("embedding.word", indices), table[indices])
 
 
-def test_a_block_is_expanded_into_the_arrays_given(weights: WeightMap) -> None:
-    for index in range(BLOCKS):
-        expected = {name: weights.tensor(f"block.{index}.{name}") for name in load_manifest(tiny_pack()).block_weights}
-        out = {name: np.empty_like(tensor) for name, tensor in expected.items()}
-        weights.block(index, out)
-        for name, tensor in expected.items():
-            np.testing.assert_array_equal(out[name], tensor)
+def test_a_tensor_is_expanded_into_the_array_given(weights: WeightMap) -> None:
+    name = "block.2.output.dense.weight"
+    out = np.empty_like(weights.tensor(name))
+    assert weights.tensor(name, out) is out
+    np.testing.assert_array_equal(out, weights.tensor(name))
 
 
 def test_mapped_tensors_are_those_of_the_file(weights: WeightMap) -> None:
