@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from edge_agent.engine.protocol import Batch, Float32, Gradients
 from edge_agent.examples import Tokens
 from edge_agent.measure import Bench, Timing, _expand_us, _non_negative, _speeds, measure
+from edge_agent.memory import SAMPLE_EVERY_S
 from edge_agent.wire import cost
 from edge_agent.wire import messages as m
 from edge_agent.wire.ranks import Layout, Module, Rows
@@ -46,7 +48,9 @@ class Rounds:
     def __call__(self, tokens: Tokens, micro_batch: int) -> None:
         assert micro_batch == len(tokens), "one thread has one micro-batch"
         self.shapes.append((len(tokens), tokens.longest))
-        np.ones(TOKEN_BYTES * len(tokens) * tokens.longest, np.uint8)
+        held = np.ones(TOKEN_BYTES * len(tokens) * tokens.longest, np.uint8)
+        time.sleep(10 * SAMPLE_EVERY_S)  # long enough to be seen on a busy machine
+        del held
 
 
 def _bench(rounds: Rounds, budget_bytes: int) -> Bench:
