@@ -74,6 +74,7 @@ class Bench:
     model: cost.Model
     budget_bytes: int
     supervisor_bytes: int
+    supervisor_file_bytes: int
     threads: int
     expands: bool = True
     """As in the cost table."""
@@ -184,7 +185,7 @@ def _table(bench: Bench, peaks: list[Peak], timings: list[Timing]) -> m.CostTabl
         token_bytes=token,
         pair_bytes=pair,
         supervisor_bytes=bench.supervisor_bytes,
-        file_bytes=max(peak.file_bytes for peak in peaks),
+        file_bytes=bench.supervisor_file_bytes + max(peak.file_bytes for peak in peaks),
         expand_us=expand_us,
         speeds=tuple(_speeds(bench, timings, expand_us)),
         threads=bench.threads,

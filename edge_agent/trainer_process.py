@@ -144,6 +144,7 @@ def _measure(space: Workspace, link_bytes_per_s: int) -> m.Capability:
             model=cost.model_of(space.manifest),
             budget_bytes=terms.budget_bytes,
             supervisor_bytes=terms.supervisor_bytes,
+            supervisor_file_bytes=max(0, terms.supervisor_peak_rss_bytes - terms.supervisor_bytes),
             threads=terms.threads,
             expands=terms.products == "float32",
         )

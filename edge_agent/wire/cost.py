@@ -171,7 +171,8 @@ def plan(capability: Capability, shape: Shape) -> ChosenPlan:
     """The best plan within the budget: the most tokens, with them the most depth, with it the fastest.
 
     So the sequence is shortened last: that loses data, less depth loses only parameters, and a smaller micro-batch and
-    fewer kept blocks nothing but time.
+    fewer kept blocks nothing but time. Blocks are kept only where the file-backed pages find room in the budget too:
+    these do not count, but what buys nothing but time must not drive them out of memory.
 
     Raises:
         BudgetError: if nothing fits; it names the smallest budget that would do.
@@ -182,7 +183,8 @@ def plan(capability: Capability, shape: Shape) -> ChosenPlan:
         plans = [_chosen(cost, candidate) for candidate in _candidates(cost, work)]
         fitting = [candidate for candidate in plans if candidate.predicted_bytes <= usable]
         if fitting:
-            return min(fitting, key=lambda chosen: (chosen.predicted_step_s, chosen.predicted_bytes))
+            frugal = [one for one in fitting if not one.kept_blocks or one.predicted_bytes + cost.file_bytes <= usable]
+            return min(frugal, key=lambda chosen: (chosen.predicted_step_s, chosen.predicted_bytes))
         smallest.append(min(candidate.predicted_bytes for candidate in plans))
     raise too_small(capability.budget_bytes, min(smallest))
 

@@ -70,7 +70,8 @@ class CostTable(Record, frozen=True):
     pair_bytes: Count
     supervisor_bytes: Count
     file_bytes: Count
-    """File-backed part of the process tree's RSS at its peak: libraries and mapped pages; reported, not budgeted."""
+    """File-backed part of the process tree's RSS at its peak, libraries and mapped pages: not budgeted, but blocks are
+    kept only where it has room too."""
     expand_us: float
     """Making the effective weights of one block, whatever then passes it."""
     speeds: Annotated[tuple[Speed, ...], Meta(min_length=1, max_length=16)]

@@ -63,6 +63,7 @@ def _bench(rounds: Rounds, budget_bytes: int) -> Bench:
         model=MODEL,
         budget_bytes=budget_bytes,
         supervisor_bytes=0,
+        supervisor_file_bytes=0,
         threads=1,
     )
 
