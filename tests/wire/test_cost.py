@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.wire.cost import Model, Shape, Work, in_turn, model_of, peak_bytes, plan, step_s
+from edge_agent.wire.cost import Model, Shape, Work, in_turn, model_of, peak_bytes, plan, step_s, usable_bytes
 from edge_agent.wire.errors import BudgetError, EngineError
 from edge_agent.wire.messages import Capability, CostTable, Speed
 from edge_agent.wire.pack import load_manifest
@@ -117,6 +117,15 @@ def test_keeping_a_block_costs_memory_and_saves_time() -> None:
 def test_a_large_budget_gets_everything() -> None:
     chosen = plan(_device(10**9), SHAPE)
     assert (chosen.micro_batch, chosen.kept_blocks, chosen.tokens, chosen.lowest_block) == (8, 6, 128, 0)
+
+
+@pytest.mark.parametrize("budget_bytes", range(150_000_000, 300_000_000, 10_000_000))
+def test_blocks_are_kept_only_where_file_pages_have_room_too(budget_bytes: int) -> None:
+    chosen = plan(_device(budget_bytes), SHAPE)
+    without = plan(_device(budget_bytes, msgspec.structs.replace(COST, file_bytes=0)), SHAPE)
+    assert not chosen.kept_blocks or chosen.predicted_bytes + COST.file_bytes <= usable_bytes(budget_bytes)
+    assert (chosen.tokens, chosen.lowest_block) == (without.tokens, without.lowest_block)
+    assert chosen.kept_blocks <= without.kept_blocks
 
 
 def test_the_fastest_micro_batch_is_taken_and_not_the_largest() -> None:
