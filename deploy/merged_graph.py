@@ -88,7 +88,6 @@ def _masks(manifest: Manifest) -> list[onnx.NodeProto]:
         before = [later, helper.make_node("Not", ["is_later"], ["is_before"])]
         before.append(helper.make_node("And", [seen, "is_before"], ["is_seen_before"]))
     return [
-        _constant("zero", np.int64(0)),
         *(_offsets() if manifest.causal or "relative" in _context(manifest) else []),
         helper.make_node("Cast", [ATTENTION_MASK], ["is_token"], to=onnx.TensorProto.BOOL),
         helper.make_node("Cast", [ATTENTION_MASK], [_FLOAT_MASK], to=onnx.TensorProto.FLOAT),
@@ -104,6 +103,7 @@ def _masks(manifest: Manifest) -> list[onnx.NodeProto]:
 def _offsets() -> list[onnx.NodeProto]:
     """(tokens, tokens): how far a key is behind its query."""
     return [
+        _constant("zero", np.int64(0)),
         *_length("offsets.tokens"),
         _constant("offsets.one", np.int64(1)),
         helper.make_node("Range", ["zero", "offsets.tokens", "offsets.one"], ["keys"]),
