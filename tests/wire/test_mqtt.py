@@ -283,6 +283,8 @@ def test_a_new_link_starts_clean(mosquitto_5: Place) -> None:
     coordinator = mosquitto_5.connected("coordinator", every_up("f"))
     mosquitto_5.connected("pi-1", DOWN).close()
     coordinator.publish(DOWN, b"to nobody")
+    coordinator.publish(UP, b"behind it")
+    wait_for(coordinator, Received)  # so the broker is done with the one before
     device = mosquitto_5.link("pi-1", DOWN)
     assert wait_for(device, Connected) == Connected(session_present=False)
     assert device.receive(0.2) is None
