@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.cli.options import minimum
+
 _ABOUT = """\
 Fine-tunes one model across imitated boards of different sizes on this machine: a coordinator with its own MQTT broker
 and one agent process a device, each holding only its own data. Fetches the default model and data first. Shows every
@@ -28,8 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="minilm-l6, or a model folder in Hugging Face layout (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="output folder (default: %(default)s)")
-    parser.add_argument("--rounds", type=_positive, help="rounds to run (default: what suits the data)")
-    parser.add_argument("--devices", type=_positive, default=5, help="imitated boards (default: %(default)s)")
+    parser.add_argument("--rounds", type=minimum(1), help="rounds to run (default: what suits the data)")
+    parser.add_argument("--devices", type=minimum(1), default=5, help="imitated boards (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw (default: %(default)s)")
     parser.add_argument("--split", choices=("client", "dirichlet"), help="default: by client where the data names them")
     parser.add_argument("--alpha", type=float, default=0.1, help="of the Dirichlet split (default: %(default)s)")
@@ -64,9 +66,3 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(msgspec.to_builtins(summary), indent=2))
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)

@@ -11,6 +11,9 @@ place of computing them, the factors `A.<module> (r, d_in)`, `E.<module> (r,)` w
 d_out)` and `dy (n, d)`; it yields `dx (n, d)` and the gradients `dA.<module>`, `dE.<module>`, `dB.<module>`. So what
 lies between the linear layers is computed again on the way back, and it is the engine's choice to keep what they put
 out, or to run `forward` again first.
+
+With `products="int8"` both graphs take the matrices as the pack stores them, with `<module>.weight.scale (d_out,)`, and
+`forward` the factors too: see `linears`.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from .scratch import Scratch
 from .session import Graph, Values
 from .weights import WeightMap
 
+_MERGED_AT_ONCE = 65_536
+
 Arrays = dict[str, npt.NDArray[Any]]
-
-
 Each = Callable[[Callable[[str], None], Iterable[str]], Iterable[None]]
 
 
@@ -112,12 +112,10 @@ class Blocks:
         shrink, self._shrink = self._shrink, False
         self._forward_graph.run(fixed, feeds, {"y": y, **kept}, shrink=shrink)
 
-    def backward(
-        self, fixed: Values, feeds: Arrays, factors: Mapping[str, Factors]
-    ) -> tuple[Float32, dict[str, Factors]]:
-        """`dx`, and the gradients of the factors."""
+    def backward(self, fixed: Values, feeds: Arrays, ranks: Mapping[str, int]) -> tuple[Float32, dict[str, Factors]]:
+        """`dx`, and the gradients of the factors of modules with so many `ranks`, by local name."""
         dx = self.scratch.own("dx", feeds["x"].shape)
-        gradients = {name: Factors(*(np.empty_like(array) for array in factor)) for name, factor in factors.items()}
+        gradients = {m.local: _empty(ranks[m.local], m.d_in, m.d_out) for m in self.modules(0)}
         self._backward_graph.run(fixed, feeds, {"dx": dx, **_named("d", gradients)})
         return dx, gradients
 
@@ -130,7 +128,8 @@ class Blocks:
         return Factors(np.ascontiguousarray(A), E, np.ascontiguousarray(B))
 
 
-_MERGED_AT_ONCE = 65_536
+def _empty(ranks: int, d_in: int, d_out: int) -> Factors:
+    return Factors(*(np.empty(shape, np.float32) for shape in ((ranks, d_in), (ranks,), (ranks, d_out))))
 
 
 def merge(weight: Float32, factors: Factors) -> None:

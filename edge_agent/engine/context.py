@@ -10,7 +10,6 @@ from .protocol import Float32, Int32
 from .weights import WeightMap
 
 _MASKED = np.finfo(np.float32).min
-_SECTION = "context"
 
 
 def additive_mask(attention_mask: Int32, *, causal: bool) -> Float32:
@@ -27,14 +26,12 @@ def positional(weights: WeightMap, manifest: Manifest, tokens: int) -> dict[str,
     `relative (1, heads, s, s)`, `cos` and `sin` `(s, size)`: see `edge_agent.wire.pack.Manifest`.
     """
     found = {}
-    places = np.arange(tokens)
-    if f"{_SECTION}.relative" in weights:
-        offsets = places[None, :] - places[:, None] + manifest.max_tokens - 1
-        bias = weights.gather(f"{_SECTION}.relative", offsets)
-        found["relative"] = np.ascontiguousarray(bias.transpose(2, 0, 1)[None])
+    if "context.relative" in weights:
+        near = weights.rows("context.relative", manifest.max_tokens - tokens, manifest.max_tokens + tokens - 1)
+        places = np.arange(tokens)
+        offsets = places[None, :] - places[:, None] + tokens - 1
+        found["relative"] = np.ascontiguousarray(near[offsets].transpose(2, 0, 1)[None])
     for name in ("cos", "sin"):
-        if f"{_SECTION}.{name}" in weights:
-            found[name] = weights.gather(f"{_SECTION}.{name}", places)
-    if found:
-        weights.release(_SECTION)
+        if f"context.{name}" in weights:
+            found[name] = weights.rows(f"context.{name}", 0, tokens)
     return found

@@ -25,7 +25,7 @@ def embed(weights: WeightMap, manifest: Manifest, input_ids: Int32, micro_batch:
 def _embed(weights: WeightMap, manifest: Manifest, input_ids: Int32) -> Float32:
     x = weights.gather("embedding.word", input_ids)
     if "embedding.position" in weights:
-        x += weights.gather("embedding.position", np.arange(input_ids.shape[1]))
+        x += weights.rows("embedding.position", 0, input_ids.shape[1])
     if "embedding.norm.weight" in weights:
         gain, bias = weights.tensor("embedding.norm.weight"), weights.tensor("embedding.norm.bias")
         x = LayerNorm(gain, bias, manifest.norm_eps).apply(x)

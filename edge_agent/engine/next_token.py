@@ -54,8 +54,7 @@ class Vocabulary:
         """The rows in float32, a few at a time, each time with the index of the first."""
         rows = max(1, _CHUNK_BYTES // (_FLOAT32_BYTES * (tokens + d_model)))
         for start in range(0, self._size, rows):
-            yield start, self._weights.gather(f"{self._section}.word", np.arange(start, min(start + rows, self._size)))
-        self._weights.release(self._section)
+            yield start, self._weights.rows(f"{self._section}.word", start, min(start + rows, self._size))
 
     def loss(self, states: Float32, labels: Int32) -> NextTokenLoss:
         """The loss of `states (n, d)`, each of which counts, for the tokens `labels (n,)`, and its way back.

@@ -139,12 +139,12 @@ class BlockwiseEngine:
     def _backward(self, given: _Given, block: int, x: Float32, kept: _Kept | None, dy: Float32) -> Rows:
         """Gradients of the block's living modules. `dy` becomes the gradient of the block's input `x`."""
         fixed = kept.fixed if kept else self._expand(given, block, False)
-        factors = self._blocks.factors(block, given.rows)
+        ranks = {m.local: len(given.rows[m.name]) for m in self._blocks.modules(block)}
 
         def pull(part: _Part) -> dict[str, Float32]:
             feeds = part.feeds(x) | {"dy": dy[part.tokens]}
             outputs = part.of(kept.outputs) if kept else self._blocks.again(fixed, feeds)
-            dy[part.tokens], gradients = self._blocks.backward(fixed, feeds | outputs, factors)
+            dy[part.tokens], gradients = self._blocks.backward(fixed, feeds | outputs, ranks)
             return {name: self._blocks.table(gradient) for name, gradient in gradients.items()}
 
         sums: dict[str, Float32] = {}

@@ -45,9 +45,8 @@ class Gradients:
     """What one step yields.
 
     `loss` is the mean cross-entropy in nats over the batch, or over its next tokens that count; `correct` counts right
-    predictions. `rows` holds
-    the gradient of the loss in the shape of the rows given: of the head and of every module in the trained blocks;
-    other modules are absent.
+    predictions. `rows` holds the gradient of the loss in the shape of the rows given: of the head and of every module
+    in the trained blocks; other modules are absent.
     """
 
     loss: float

@@ -30,8 +30,7 @@ class WeightMap:
 
     def __init__(self, pack_dir: Path, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._file = _open(pack_dir / WEIGHTS, manifest)
-        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file, self._map = _open(pack_dir / WEIGHTS, manifest)
         self._arrays = {name: self._view(name) for name in manifest.tensors}
 
     def __contains__(self, name: str) -> bool:
@@ -50,21 +49,29 @@ class WeightMap:
     def gather(self, name: str, indices: npt.NDArray[np.integer]) -> Float32:
         """The rows `indices` of a table in float32, `(*indices.shape, width)`.
 
-        They are read from the file: through the map, a kernel may bring in 2 MiB around each of them.
+        Rows are read from the file: through the map, a kernel may bring in 2 MiB around each of them.
 
         Raises:
             PackError: the file cannot be read.
         """
         stored, scale = self._stored(name)
-        offset, row_bytes = self._manifest.tensors[name].offset, stored.strides[0]
-        flat = indices.reshape(-1)
-        try:
-            read = b"".join(os.pread(self._file.fileno(), row_bytes, offset + int(row) * row_bytes) for row in flat)
-        except OSError as error:
-            raise PackError(f"{self._file.name} cannot be read ({error.strerror}): get the pack again") from error
+        read = b"".join(self._read(name, int(row), 1) for row in indices.reshape(-1))
         rows = np.frombuffer(read, stored.dtype).reshape(*indices.shape, -1).astype(np.float32)
         if scale is not None:
             rows *= scale[indices]
+        return rows
+
+    def rows(self, name: str, start: int, stop: int) -> Float32:
+        """The rows from `start` to `stop` of a table in float32, `(stop - start, width)`, read like those of `gather`.
+
+        Raises:
+            PackError: as `gather`.
+        """
+        stored, scale = self._stored(name)
+        read = self._read(name, start, stop - start)
+        rows = np.frombuffer(read, stored.dtype).reshape(stop - start, -1).astype(np.float32)
+        if scale is not None:
+            rows *= scale[start:stop]
         return rows
 
     def mapped(self, index: int, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
@@ -92,6 +99,14 @@ class WeightMap:
             raise PackError(f"the pack has no tensor {sorted(missing)}: build it again")
         return self._arrays[name], self._arrays[scale] if scale else None
 
+    def _read(self, name: str, start: int, count: int) -> bytes:
+        row_bytes = self._arrays[name].strides[0]
+        offset = self._manifest.tensors[name].offset + start * row_bytes
+        try:
+            return os.pread(self._file.fileno(), count * row_bytes, offset)
+        except OSError as error:
+            raise PackError(f"{self._file.name} cannot be read ({error.strerror}): get the pack again") from error
+
     def _view(self, name: str) -> npt.NDArray[Any]:
         entry = self._manifest.tensors[name]
         dtype, count = np.dtype(entry.dtype).newbyteorder("<"), math.prod(entry.shape)
@@ -100,15 +115,14 @@ class WeightMap:
         return np.frombuffer(self._map, dtype, count, entry.offset).reshape(entry.shape)
 
 
-def _open(path: Path, manifest: Manifest) -> BinaryIO:
-    """Opens the file. Its size is compared first: reading behind the end of a map kills the process."""
+def _open(path: Path, manifest: Manifest) -> tuple[BinaryIO, mmap.mmap]:
+    """Opens and maps the file. Its size is compared: reading behind the end of a map kills the process."""
     expected_bytes = manifest.files[WEIGHTS].size_bytes
     try:
         file = path.open("rb")
-    except OSError as error:
-        raise PackError(f"{path} cannot be opened ({error.strerror}): get the pack again") from error
-    size_bytes = path.stat().st_size
-    if size_bytes != expected_bytes:
-        file.close()
-        raise PackError(f"{path} should have {expected_bytes} bytes, has {size_bytes}: get the pack again")
-    return file
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise PackError(f"{path} cannot be mapped ({error}): get the pack again") from error
+    if len(mapped) != expected_bytes:
+        raise PackError(f"{path} should have {expected_bytes} bytes, has {len(mapped)}: get the pack again")
+    return file, mapped

@@ -22,6 +22,7 @@ def test_gathered_rows_are_rows_of_the_table(weights: WeightMap) -> None:
     indices = np.array([[3, 0], [3, 9]])
     table = weights.tensor("embedding.word")
     np.testing.assert_array_equal(weights.gather("embedding.word", indices), table[indices])
+    np.testing.assert_array_equal(weights.rows("embedding.word", 3, 9), table[3:9])
 
 
 def test_a_tensor_is_expanded_into_the_array_given(weights: WeightMap) -> None:
@@ -59,7 +60,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="cannot be opened"):
+    with pytest.raises(PackError, match="cannot be mapped"):
         WeightMap(tmp_path, load_manifest(tiny_pack()))
 
 
