@@ -20,8 +20,6 @@ RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 
 
 TESTED_WITH = {
-    "coordinator/farewell.py": "tests/coordinator/test_server.py",
-    "coordinator/intake.py": "tests/coordinator/test_server.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",

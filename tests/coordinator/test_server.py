@@ -3,93 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
-from coordinator import events, farewell, server
+from coordinator import events
 from coordinator.config import CoordinatorConfig
 from coordinator.run import DATABASE
 from coordinator.store import Contribution, Store
-from edge_agent.wire import codec, frame, rowset, topics
+from edge_agent.wire import frame, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.errors import LinkError, StoreError
 from edge_agent.wire.link import Disconnected
 from edge_agent.wire.memory_link import MemoryBroker
-from edge_agent.wire.ranks import HEAD, unpack_mask
 from edge_agent.wire.state import seed_state
+from tests.coordinator.devices import NAMES, Devices, Start, an_open_round, last_rounds
 from tests.runs import FLEET
 from tests.scripted import (
     CAPABILITY,
     Device,
-    Gateway,
     all_of,
     catch_up,
     last_state,
     make_config,
     tiny_layout,
 )
-
-NAMES = ("pi-1", "pi-2", "pi-3")
-
-
-@pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
-
-
-@pytest.fixture
-def devices(broker: MemoryBroker) -> dict[str, Device]:
-    return {name: Device(broker, name) for name in NAMES}
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> CoordinatorConfig:
-    return make_config(tmp_path)
-
-
-@pytest.fixture
-def start(broker: MemoryBroker, config: CoordinatorConfig) -> Iterator[Callable[..., Gateway]]:
-    """Starts a coordinator; one that still runs at the end of the test is stopped."""
-    started: list[Gateway] = []
-
-    def make(changed: CoordinatorConfig = config, **options: Any) -> Gateway:
-        started.append(Gateway(broker, changed, **options))
-        return started[-1]
-
-    yield make
-    for gateway in started:
-        gateway._link.broken.set()
-        gateway.join()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody answered is said again at once, and nobody is waited for at the end."""
-    monkeypatch.setattr(server, "REPEAT_S", 0.05)
-    monkeypatch.setattr(farewell, "LEAVE_S", 0.2)
-
-
-Start = Callable[..., Gateway]
-Devices = dict[str, Device]
-
-
-def last_rounds(devices: Devices, rounds: int = 1) -> None:
-    for _ in range(rounds):
-        all_of(devices, Device.takes_part)
-    all_of(devices, lambda device: device.hears(m.Final))
-    for device in devices.values():
-        device.say(m.Finished(2, 0.5, 10, 20, 30))
-    for device in devices.values():
-        device.hears(m.Leave)
-        device.say(m.Offline("stopped"))
-
 
 # Whole runs
 
@@ -268,189 +208,6 @@ def test_a_loss_that_is_not_finite_can_be_told_as_json(start: Start, devices: De
     assert msgspec.json.decode(msgspec.json.encode(event), type=events.AnyEvent) == event
 
 
-# Updates that cannot be used
-
-
-def with_exact(device: Device, plan: m.Plan, value: float) -> bytes:
-    """An update with `value` for the bias of a class, as a device that does not check itself would send it."""
-    update = device.trained(plan)
-    update.changes.tables[HEAD].exact[0] = value
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rowset, "_check", lambda *_: None)
-        return codec.encode_update(update, device.layout)
-
-
-def of_another_layout(device: Device, plan: m.Plan) -> bytes:
-    other = Device.__new__(Device)
-    other.name, other.layout = device.name, replace(device.layout, classes=device.layout.classes + 1)
-    return codec.encode_update(other.trained(plan), other.layout)
-
-
-def of_a_rank_not_asked_for(device: Device, plan: m.Plan) -> bytes:
-    every = np.packbits(device.layout.full_mask().reshape(-1)).tobytes()
-    return codec.encode_update(device.trained(msgspec.structs.replace(plan, trained=every)), device.layout)
-
-
-def changed(device: Device, plan: m.Plan, **changes: Any) -> bytes:
-    return codec.encode_update(device.trained(plan, **changes), device.layout)
-
-
-UNUSABLE: dict[str, tuple[Callable[[Device, m.Plan], bytes], str]] = {
-    "not a number": (lambda d, p: with_exact(d, p, np.nan), "not finite"),
-    "infinite": (lambda d, p: with_exact(d, p, np.inf), "not finite"),
-    "too large": (lambda d, p: with_exact(d, p, 65.0), "over 64"),
-    "another layout": (of_another_layout, "layout"),
-    "a rank that was not asked for": (of_a_rank_not_asked_for, "not told to train"),
-    "another round": (lambda d, p: changed(d, p, round=7), "got (7, 1, 18)"),
-    "another version": (lambda d, p: changed(d, p, version=0), "got (2, 0, 18)"),
-    "other examples": (lambda d, p: changed(d, p, examples=19), "got (2, 1, 19)"),
-    "no update": (lambda d, p: b"something else entirely", "expected a"),
-    "cut short": (lambda d, p: changed(d, p)[:-9], "checksum"),
-    "nothing": (lambda d, p: b"", "0 are offered"),
-}
-
-
-@pytest.mark.parametrize("what", UNUSABLE)
-def test_an_unusable_update_is_refused_and_the_round_goes_on_without_it(
-    start: Start, devices: Devices, what: str
-) -> None:
-    make, reason = UNUSABLE[what]
-    gateway = start()
-    all_of(devices, Device.join)
-    all_of(devices, Device.takes_part)
-    plans = {name: device.hears(m.Plan) for name, device in devices.items()}
-    bad = devices.pop("pi-2")
-    assert not unpack_mask(plans["pi-2"].trained, bad.layout).all(), "ranks have been pruned by now"
-    bad.offer_bytes(plans["pi-2"], make(bad, plans["pi-2"]))
-    refused = bad.hears(m.Rejected)
-    assert (refused.round, refused.final) == (2, False)
-    (event,) = gateway.tells(events.Refused)
-    assert event.device == "pi-2"
-    assert event.reason == refused.reason
-    assert reason in refused.reason
-    for name, device in devices.items():
-        device.offer(plans[name])
-        device.hears(m.Acknowledged)
-    assert gateway.tells(events.Closed, 2)[1].record.contributors == ("pi-1", "pi-3")
-
-
-def an_open_round(start: Start, devices: Devices, **options: Any) -> tuple[Gateway, dict[str, m.Plan]]:
-    gateway = start(**options)
-    all_of(devices, Device.join)
-    return gateway, {name: device.hears(m.Plan) for name, device in devices.items()}
-
-
-@pytest.mark.parametrize(
-    ("report", "reason"),
-    [
-        ({"loss": float("nan")}, "diverge"),
-        ({"phases": (m.Phase("train", float("inf"), 1.0, 1, 1, None, None, None),)}, "diverge"),
-        ({"holdout_correct": 6, "holdout_total": 5}, "6 of 5"),
-    ],
-)
-def test_an_impossible_report_is_refused(
-    start: Start, devices: Devices, report: dict[str, object], reason: str
-) -> None:
-    _, plans = an_open_round(start, devices)
-    devices["pi-1"].offer(plans["pi-1"], **report)
-    refused = devices["pi-1"].hears(m.Rejected)
-    assert refused.round == 1
-    assert reason in refused.reason
-
-
-def test_an_oversized_update_is_refused_before_a_byte_of_it_comes(start: Start, devices: Devices) -> None:
-    _, plans = an_open_round(start, devices)
-    device = devices["pi-1"]
-    limit = codec.update_limit_bytes(device.layout)
-    offer = device.offer(plans["pi-1"])
-    device.hears(m.Acknowledged)
-    device = devices["pi-2"]
-    device.say(msgspec.structs.replace(offer, update=m.ObjectRef("update", bytes(32), limit + 1)))
-    refused = device.hears(m.Rejected)
-    assert refused.round == 1
-    assert f"1 to {limit} bytes" in refused.reason
-    assert not any(isinstance(message, m.Want) for message in device.heard)
-
-
-def test_an_update_that_is_not_what_its_hash_says_is_refused(start: Start, devices: Devices) -> None:
-    _, plans = an_open_round(start, devices)
-    device = devices["pi-1"]
-    body = codec.encode_update(device.trained(plans["pi-1"]), device.layout)
-    offer = device.offer_bytes(plans["pi-1"], body)
-    device.objects[offer.update.sha256] = bytes([*body[:-1], body[-1] ^ 1])
-    refused = device.hears(m.Rejected)
-    assert refused.round == 1
-    assert "sha256" in refused.reason
-
-
-def test_a_round_does_not_count_more_examples_than_its_sums_can_hold(start: Start, devices: Devices) -> None:
-    gateway, plans = an_open_round(start, devices)
-    for name, examples in (("pi-1", 18), ("pi-2", codec.MAX_EXAMPLES), ("pi-3", 18)):
-        device = devices[name]
-        device.offer(plans[name], device.trained(plans[name], examples=examples), examples=examples)
-        device.hears(m.Rejected if name == "pi-2" else m.Acknowledged)
-    assert gateway.tells(events.Closed)[0].record.contributors == ("pi-1", "pi-3")
-
-
-def test_a_device_that_declines_in_the_middle_of_its_upload(start: Start, devices: Devices) -> None:
-    gateway, plans = an_open_round(start, devices)
-    device = devices.pop("pi-2")
-    device.offer(plans["pi-2"])
-    want = device.hears(m.Want)
-    device.say(m.Declined(1, "out of memory", 10**6))
-    device._serve(want)
-    for name, other in devices.items():
-        other.offer(plans[name])
-        other.hears(m.Acknowledged)
-    assert gateway.tells(events.Closed)[0].record.contributors == ("pi-1", "pi-3")
-    assert gateway.told(events.Refused) == [events.Refused("pi-2", "out of memory", 10**6)]
-    assert device.hears(m.Plan).round == 2
-
-
-def test_the_same_offer_is_acknowledged_again_whenever_it_comes(start: Start, devices: Devices) -> None:
-    _, plans = an_open_round(start, devices)
-    offers = {name: device.offer(plans[name]) for name, device in devices.items()}
-    for name, device in devices.items():
-        device.hears(m.Acknowledged)
-        device.say(offers[name])
-        assert device.hears(m.Acknowledged).sha256 == offers[name].update.sha256
-    devices["pi-1"].hears(m.Plan)
-    devices["pi-1"].say(offers["pi-1"])
-    assert devices["pi-1"].hears(m.Acknowledged) == m.Acknowledged(1, offers["pi-1"].update.sha256)
-
-
-def test_another_update_of_the_same_round_is_refused(start: Start, devices: Devices) -> None:
-    _, plans = an_open_round(start, devices)
-    device = devices["pi-1"]
-    device.offer(plans["pi-1"])
-    device.hears(m.Acknowledged)
-    device.offer(plans["pi-1"], device.trained(plans["pi-1"], examples=17), examples=17)
-    assert "no place" in device.hears(m.Rejected).reason
-
-
-def test_a_new_offer_takes_the_place_of_one_that_is_being_pulled(start: Start, devices: Devices) -> None:
-    _, plans = an_open_round(start, devices)
-    device = devices["pi-1"]
-    device.offer(plans["pi-1"])
-    device.hears(m.Want)
-    offer = device.offer(plans["pi-1"], device.trained(plans["pi-1"], examples=17), examples=17)
-    assert device.hears(m.Acknowledged).sha256 == offer.update.sha256
-
-
-def test_an_update_of_a_closed_round_is_refused(start: Start, devices: Devices, config: CoordinatorConfig) -> None:
-    _, plans = an_open_round(start, devices)
-    late = devices.pop("pi-3")
-    late.say(m.Declined(1, "not now", None))
-    for name, device in devices.items():
-        device.offer(plans[name])
-        device.hears(m.Acknowledged)
-    assert late.hears(m.Plan).round == 2
-    late.offer(plans["pi-3"])
-    refused = late.hears(m.Rejected)
-    assert (refused.round, refused.final) == (1, False)
-    assert "not open" in refused.reason
-
-
 # Devices that come and go
 
 
@@ -542,71 +299,6 @@ def test_restarted_in_a_round_the_acknowledged_updates_count_and_the_model_is_th
     all_of(others, Device.join)
     last_rounds(others, 2)
     assert states.digest(last_state(config)) == states.digest(last_state(uninterrupted))
-
-
-def test_restarted_after_its_end_it_ends_again(start: Start, devices: Devices) -> None:
-    gateway = start()
-    all_of(devices, Device.join)
-    last_rounds(devices, 2)
-    assert gateway.ends() == ()
-    assert start().ends() == ()
-
-
-def test_restarted_before_its_farewell_the_devices_are_dismissed(start: Start, devices: Devices) -> None:
-    gateway = start()
-    all_of(devices, Device.join)
-    all_of(devices, Device.takes_part)
-    all_of(devices, Device.takes_part)
-    for device in devices.values():
-        device.hears(m.Final)
-        device.say(m.Finished(2, None, 1, 2, 3))
-    gateway.tells(events.Finished, 3)
-    gateway.crash()
-    gateway = start()
-    for device in devices.values():
-        device.hears(m.Leave)
-        device.say(m.Offline("stopped"))
-    assert gateway.ends() == ()
-
-
-def test_a_device_that_missed_the_end_gets_the_final_model_from_a_restart(
-    start: Start, devices: Devices, tmp_path: Path, quick: None
-) -> None:
-    gateway = start(make_config(tmp_path, grace_s=0.2))
-    all_of(devices, Device.join)
-    all_of(devices, Device.takes_part)
-    all_of(devices, Device.takes_part)
-    late = devices.pop("pi-3")
-    late.vanish()
-    for device in devices.values():
-        device.hears(m.Final)
-        device.say(m.Finished(2, None, 1, 2, 3))
-    for device in devices.values():
-        device.hears(m.Leave)
-        device.say(m.Offline("stopped"))
-    assert gateway.ends() == ("pi-3",)
-    gateway = start()
-    late.restart()
-    late.join()
-    final = late.hears(m.Final)
-    late.say(m.Finished(final.version, None, 1, 2, 3))
-    late.hears(m.Leave)
-    late.say(m.Offline("stopped"))
-    assert gateway.ends() == ()
-
-
-def test_a_device_that_cannot_keep_the_final_model_is_not_waited_for_as_for_a_round(
-    start: Start, devices: Devices, tmp_path: Path, quick: None
-) -> None:
-    gateway = start(make_config(tmp_path, grace_s=0.2))
-    all_of(devices, Device.join)
-    all_of(devices, Device.takes_part)
-    all_of(devices, Device.takes_part)
-    for name, device in devices.items():
-        final = device.hears(m.Final)
-        said = m.Declined(final.version, "disk full", None) if name == "pi-3" else m.Finished(2, None, 1, 2, 3)
-        device.say(said)
-    assert gateway.ends() == ("pi-3",)
 
 
 # The link
