@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from profiling.plot import TICKS, line, text, tick_step
 
 from .engine import Row
 
 WIDTH, HEIGHT = 760, 460
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 60
-TICKS = 6
 CHARACTER, LINE = 6.5, 13
+_GRID = "#dddddd"
 _COLOURS = {"onnx": "#1b7837", "torch": "#b2182b", "peft": "#2166ac"}
 _NAMES = {"onnx": "rankfleet", "torch": "torch", "peft": "PEFT"}
 
@@ -37,7 +38,7 @@ def svg(rows: Sequence[Row]) -> str:
     step_x = tick_step(max(row.peak_rss_bytes for row in rows) / 1e6)
     step_y = tick_step(max(row.step_s_median for row in rows))
     _axes(root, step_x, step_y)
-    _text(root, WIDTH / 2, 20, f"{rows[0].model}: one training step", "middle")
+    text(root, WIDTH / 2, 20, f"{rows[0].model}: one training step", "middle")
     _legend(root, [engine for engine in _NAMES if any(row.engine == engine for row in rows)])
     taken: list[_Box] = []
     for row in rows:
@@ -45,21 +46,15 @@ def svg(rows: Sequence[Row]) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def tick_step(largest: float) -> float:
-    """The least of 1, 2, 2.5 and 5 times a power of ten of which `TICKS` reach `largest`, which is positive."""
-    power = 10.0 ** math.floor(math.log10(largest / TICKS))
-    return next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if power * factor * TICKS >= largest)
-
-
 def _axes(root: ET.Element, step_x: float, step_y: float) -> None:
     for tick in range(TICKS + 1):
         x, y = _x(tick / TICKS), _y(tick / TICKS)
-        _line(root, (x, TOP), (x, HEIGHT - BOTTOM))
-        _line(root, (LEFT, y), (WIDTH - RIGHT, y))
-        _text(root, x, HEIGHT - BOTTOM + 18, f"{tick * step_x:g}", "middle")
-        _text(root, LEFT - 8, y + 4, f"{tick * step_y:.3g}", "end")
-    _text(root, WIDTH / 2, HEIGHT - 18, "peak RSS of the process, MB", "middle")
-    label = _text(root, 18, HEIGHT / 2, "step time, s", "middle")
+        line(root, (x, TOP), (x, HEIGHT - BOTTOM), _GRID)
+        line(root, (LEFT, y), (WIDTH - RIGHT, y), _GRID)
+        text(root, x, HEIGHT - BOTTOM + 18, f"{tick * step_x:g}", "middle")
+        text(root, LEFT - 8, y + 4, f"{tick * step_y:.3g}", "end")
+    text(root, WIDTH / 2, HEIGHT - 18, "peak RSS of the process, MB", "middle")
+    label = text(root, 18, HEIGHT / 2, "step time, s", "middle")
     label.set("transform", f"rotate(-90 18 {HEIGHT / 2:g})")
 
 
@@ -67,7 +62,7 @@ def _legend(root: ET.Element, engines: Sequence[str]) -> None:
     for index, engine in enumerate(engines):
         x = WIDTH - RIGHT - 90 * (len(engines) - index)
         _circle(root, x, 16, engine)
-        _text(root, x + 10, 20, _NAMES[engine], "start")
+        text(root, x + 10, 20, _NAMES[engine], "start")
 
 
 def _mark(root: ET.Element, row: Row, ends: tuple[float, float], taken: Sequence[_Box]) -> _Box:
@@ -78,7 +73,7 @@ def _mark(root: ET.Element, row: Row, ends: tuple[float, float], taken: Sequence
     box = _Box(x - 9 - width if to_the_left else x + 9, y + 4, width)
     while any(box.meets(other) for other in taken):
         box = box._replace(y=box.y + LINE)
-    _text(root, box.x + width if to_the_left else box.x, box.y, row.mode, "end" if to_the_left else "start")
+    text(root, box.x + width if to_the_left else box.x, box.y, row.mode, "end" if to_the_left else "start")
     return box
 
 
@@ -92,14 +87,3 @@ def _y(share: float) -> float:
 
 def _circle(root: ET.Element, x: float, y: float, engine: str) -> None:
     ET.SubElement(root, "circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="5", fill=_COLOURS[engine])
-
-
-def _line(root: ET.Element, start: tuple[float, float], end: tuple[float, float]) -> None:
-    (x1, y1), (x2, y2) = start, end
-    ET.SubElement(root, "line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", stroke="#dddddd")
-
-
-def _text(root: ET.Element, x: float, y: float, text: str, anchor: str) -> ET.Element:
-    element = ET.SubElement(root, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor})
-    element.text = text
-    return element

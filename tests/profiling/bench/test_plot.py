@@ -3,10 +3,8 @@ from __future__ import annotations
 import itertools
 import xml.etree.ElementTree as ET
 
-import pytest
-
 from profiling.bench.engine import Row
-from profiling.bench.plot import HEIGHT, LINE, TICKS, WIDTH, svg, tick_step
+from profiling.bench.plot import HEIGHT, LINE, WIDTH, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -36,11 +34,3 @@ def test_labels_of_equal_rows_do_not_cover_each_other() -> None:
     labels = [t for t in ET.fromstring(svg(rows)).findall(f"{SVG}text") if (t.text or "").startswith("mode")]
     heights = sorted(float(label.attrib["y"]) for label in labels)
     assert all(after - before >= LINE - 0.1 for before, after in itertools.pairwise(heights))
-
-
-@pytest.mark.parametrize("largest", [1e-6, 0.0599, 0.06, 0.1, 1, 6, 6.01, 999, 1e9])
-def test_ticks_are_round_and_reach_the_largest_value(largest: float) -> None:
-    step = tick_step(largest)
-    assert largest <= step * TICKS * (1 + 1e-9)
-    assert step * TICKS < largest * 2.6
-    assert f"{step:.2g}".strip("0.").split("e")[0].rstrip("0") in {"1", "2", "2.5", "25", "5"}
