@@ -22,10 +22,11 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of `A` and `B`, of `E`, and of the head; decay is relative to each."""
+    """Learning rates of `A`, `E` and `B`, and of the head; decay is relative to each. At 0 a part stays as it is."""
 
-    factors: float
+    a: float
     e: float
+    b: float
     head: float
     weight_decay: float
 
@@ -52,7 +53,8 @@ class AdamW:
         self._tables = {}
         for module in layout.modules:
             if module.name in positions:
-                rate = np.full(module.width, rates.factors, dtype=np.float32)
+                rate = np.full(module.width, rates.b, dtype=np.float32)
+                rate[: module.d_in] = rates.a
                 rate[module.d_in] = rates.e
                 self._tables[module.name] = _zeros(len(positions[module.name]), rate)
         head = np.full(layout.d_model + 1, rates.head, dtype=np.float32)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from edge_agent.engine.protocol import Batch, Engine
+from edge_agent.engine.protocol import Batch, Engine, Float32
 from edge_agent.examples import Tokens, by_length, make_batch, shuffled
 from edge_agent.importance import Float64, Scorer, make_scorer
 from edge_agent.optimizer import AdamW, Rates
-from edge_agent.prefix import FrozenPrefix
 from edge_agent.selection import Positions, pick, trained_positions
 from edge_agent.tokenise import Tokeniser
 from edge_agent.watch import Footing, Watch
@@ -24,6 +23,16 @@ from edge_agent.wire.state import ModelState
 
 Report = Callable[[int, int, float], None]
 """Told of progress: step, steps, loss."""
+
+Adjust = Callable[[Rows, Rows], Rows]
+"""From the living rows and their gradients to the gradients to learn from."""
+
+
+class KnownStates(Protocol):
+    """Knows what the lowest blocks make of the examples, such as `prefix.FrozenPrefix`."""
+
+    def of(self, batch: Batch, chosen: Sequence[int]) -> Batch:
+        """`batch`, made of the examples at the places `chosen`, with its prefix."""
 
 
 class Score(NamedTuple):
@@ -43,8 +52,14 @@ class Work:
     training: m.Training
     seed: int
     path: tuple[int | str, ...]
-    prefix: FrozenPrefix | None = None
+    prefix: KnownStates | None = None
     """Where it is given, what lies below the trained blocks is not computed again."""
+    rates: Rates | None = None
+    """Learning rates where they are not those of `training`."""
+    adjust: Adjust | None = None
+    """Changes the gradients before anything learns from them."""
+    prior: Float32 | None = None
+    """`(classes,)`: added to the logits while training (see `calibration`)."""
 
     @property
     def steps(self) -> int:
@@ -72,10 +87,13 @@ def trainable(layout: Layout, mask: Mask, lowest_block: int) -> Mask:
     return mask & (blocks >= lowest_block)[:, None]
 
 
-def train(engine: Engine, state: ModelState, work: Work, footing: Footing, watch: Watch, report: Report) -> Trained:
+def train(
+    engine: Engine, state: ModelState, work: Work, footing: Footing, watch: Watch | None, report: Report
+) -> Trained:
     """Trains the ranks of `work` and the head, from `state`, for `work.steps` steps.
 
     Blocks that the watch takes out on the way stop changing: their ranks count as trained with what they learned.
+    Without a watch nothing limits the memory.
 
     Raises:
         EngineError: the loss is not finite.
@@ -85,9 +103,9 @@ def train(engine: Engine, state: ModelState, work: Work, footing: Footing, watch
     positions = trained_positions(layout, state.mask, trained)
     rows = compact(layout, state.rows, state.mask)
     before = pick(rows, positions)
-    rates = Rates(training.lr, training.lr_e, training.lr_head, training.weight_decay)
+    rates = work.rates or rates_of(training)
     scorer = make_scorer(training.importance, layout, trained)
-    learner = _Learner(positions, scorer, AdamW(layout, positions, rates))
+    learner = _Learner(positions, scorer, AdamW(layout, positions, rates), work.adjust, work.prior)
     losses, times, longest = [], [], 0
     count, steps = len(work.tokens), work.steps
     for step, chosen in enumerate(shuffled(count, training.batch_size, steps, work.seed, *work.path), 1):
@@ -101,13 +119,15 @@ def train(engine: Engine, state: ModelState, work: Work, footing: Footing, watch
         losses.append(_step(engine, batch, rows, footing, learner))
         times.append(time.perf_counter() - start_s)
         report(step, steps, losses[-1])
-        before_it, footing = footing, watch.after_step(footing)
-        if footing != before_it:
-            engine.give_back()
-            watch.restart()
+        footing = _looked_after(engine, footing, watch)
     scores = scorer.scores(before, pick(rows, positions))
     depth = layout.blocks - footing.lowest_block
     return Trained(rows, trained, scores, steps, float(np.mean(losses)), float(np.median(times)), footing, depth)
+
+
+def rates_of(training: m.Training) -> Rates:
+    """The learning rates that the fleet's settings ask for."""
+    return Rates(training.lr, training.lr_e, training.lr, training.lr_head, training.weight_decay)
 
 
 class _Learner(NamedTuple):
@@ -116,31 +136,63 @@ class _Learner(NamedTuple):
     positions: Positions
     scorer: Scorer
     optimizer: AdamW
+    adjust: Adjust | None
+    prior: Float32 | None
+
+
+def _looked_after(engine: Engine, footing: Footing, watch: Watch | None) -> Footing:
+    """The footing of the next step."""
+    if watch is None:
+        return footing
+    following = watch.after_step(footing)
+    if following != footing:
+        engine.give_back()
+        watch.restart()
+    return following
 
 
 def _step(engine: Engine, batch: Batch, rows: Rows, footing: Footing, learner: _Learner) -> float:
     """One optimizer step of `rows` in place; its loss. Nothing of its gradients is left when it returns."""
     gradients = engine.step(
         batch,
-        rows,
+        _calibrated(rows, learner.prior),
         lowest_block=footing.lowest_block,
         micro_batch=footing.micro_batch,
         kept_blocks=footing.kept_blocks,
     )
-    whole = _with_zeros(gradients.rows, rows, (*learner.positions, HEAD))
+    found = gradients.rows if learner.adjust is None else learner.adjust(rows, gradients.rows)
+    whole = _with_zeros(found, rows, (*learner.positions, HEAD))
     learner.scorer.observe(pick(rows, learner.positions), pick(whole, learner.positions))
-    learner.optimizer.step(rows, gradients.rows)
+    learner.optimizer.step(rows, found)
     return gradients.loss
 
 
+def _calibrated(rows: Rows, prior: Float32 | None) -> Rows:
+    """`rows` whose head has `prior` in its biases: the gradients are those of the rows themselves."""
+    if prior is None:
+        return rows
+    head = rows[HEAD].copy()
+    head[:, -1] += prior
+    return {**rows, HEAD: head}
+
+
 def evaluate(
-    engine: Engine, state: ModelState, tokens: Tokens, tokeniser: Tokeniser, *, batch_size: int, micro_batch: int
+    engine: Engine,
+    state: ModelState,
+    tokens: Tokens,
+    tokeniser: Tokeniser,
+    *,
+    batch_size: int,
+    micro_batch: int,
+    prefix: KnownStates | None = None,
 ) -> Score:
     """How many of `tokens` the model of `state` gets right, in batches as in training, so it takes no more memory."""
     rows = compact(state.layout, state.rows, state.mask)
     correct = 0
     for chosen in by_length(tokens, batch_size):
         batch = make_batch(tokens, chosen, tokeniser)
+        if prefix is not None:
+            batch = prefix.of(batch, chosen)
         logits = engine.logits(batch, rows, micro_batch=micro_batch)
         correct += int((logits.argmax(axis=1) == batch.labels).sum())
     engine.give_back()

@@ -53,7 +53,8 @@ class TorchEngine:
         self._weights = WeightMap(pack_dir, self._manifest)
         self._objective = Objective(self._manifest, self._weights)
         self._graph = TorchGraph(pack_dir / FORWARD)
-        self._frozen = [self._load(block) for block in range(layout.blocks)]
+        self.frozen = [self._load(block) for block in range(layout.blocks)]
+        """The frozen tensors of every block by local name; a linear layer's weight is `(d_in, d_out)`."""
 
     def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int, kept_blocks: int = 0) -> Gradients:
         """See `Engine.step`."""
@@ -151,7 +152,7 @@ class TorchEngine:
         return {name: passing.tables[name] for name in names if len(passing.tables[name])}
 
     def _block(self, block: int, x: Tensor, part: _Part, places: dict[str, Tensor], ranks: dict[str, Tensor]) -> Tensor:
-        frozen = self._frozen[block]
+        frozen = self.frozen[block]
         names = {module.local: module.name for module in self._manifest.modules if module.block == block}
 
         def linear(x: Tensor, local: str) -> Tensor:

@@ -12,7 +12,7 @@ from edge_agent.wire.state import seed_state
 LAYOUT = Layout((Module("low", 0, 6, 4), Module("high", 1, 4, 8)), slots=4, classes=3, d_model=5)
 LIVING = np.array([[True, True, False, True], [True, False, True, True]])
 TRAINED = np.array([[True, False, False, True], [False, False, False, True]])
-RATES = Rates(factors=1e-3, e=2e-2, head=5e-3, weight_decay=0.1)
+RATES = Rates(a=1e-3, e=2e-2, b=1e-3, head=5e-3, weight_decay=0.1)
 
 
 def _gradients(step: int, rows: Rows) -> Rows:
@@ -90,7 +90,7 @@ def test_a_zero_gradient_leaves_only_the_decay() -> None:
 
 def test_the_first_step_has_the_length_of_the_learning_rate() -> None:
     rows = _rows()
-    optimizer = AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), Rates(1e-3, 2e-2, 5e-3, 0.0))
+    optimizer = AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), Rates(1e-3, 2e-2, 1e-3, 5e-3, 0.0))
     before = {name: table.copy() for name, table in rows.items()}
     optimizer.step(rows, {name: np.ones_like(table) for name, table in rows.items()})
     moved = before["low"][0] - rows["low"][0]

@@ -1,0 +1,37 @@
+"""FedARA as published: truncated-SVD adapters, dynamic rank allocation, rank-based module pruning.
+
+Wu et al., arXiv 2501.14406. Everything here is the product's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..method import Client, Model, Parts, Setup, Task, Upload
+from .averaging import average, budget, empty_model, within_share
+
+
+@dataclass(frozen=True)
+class FedAra:
+    """`B diag(E) A` with `E` zero at the start; ranks shrink to the schedule's budget by the clients' votes."""
+
+    def start(self, setup: Setup) -> Model:
+        """See `Method.start`."""
+        return Model(empty_model(setup))
+
+    def task(self, setup: Setup, model: Model, client: Client, number: int) -> Task:
+        """The most important living ranks that the client has room for."""
+        return Task(within_share(model.fleet, client), self.parts(number))
+
+    def parts(self, number: int) -> Parts:
+        """All of them."""
+        return Parts()
+
+    def budget_ranks(self, setup: Setup, number: int) -> int | None:
+        """The schedule's."""
+        return budget(setup, number)
+
+    def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
+        """The product's aggregation, and arbitration to the schedule's budget."""
+        return average(setup, model, uploads, self.parts(number), budget(setup, number))
