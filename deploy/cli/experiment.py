@@ -1,0 +1,122 @@
+"""`rankfleet experiment`: federated trainings on this machine, to compare methods and settings."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.cli.options import minimum
+
+if TYPE_CHECKING:
+    from profiling.experiments.plan import Materials
+    from profiling.experiments.progress import Screen
+    from profiling.experiments.record import Result
+    from profiling.experiments.runner import Means, Outcome
+    from profiling.experiments.settings import Experiment
+
+_ABOUT = """\
+Trains whole fleets on this machine with the product's own code, by several methods on the same data and seeds, and
+compares them. docs/experiments.md explains configuration files. Needs `pip install 'rankfleet[torch]'`.
+"""
+_RUN = """\
+Runs what a configuration asks for and the cache does not have yet: first the search for every method's learning rate,
+then the grid. Every finished run is kept, so the same command goes on where it was ended. A run that fails does not
+end the others, but the exit status is 1.
+"""
+_REPORT = "Writes a page (HTML), tables (Markdown) and rows (JSON) of the results that a configuration names."
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    parser = subparsers.add_parser("experiment", help="compare methods on this machine", description=_ABOUT)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
+    run = commands.add_parser("run", help="run what is missing", description=_RUN)
+    run.add_argument("config", type=Path, metavar="CONFIG", help="the experiment's TOML file")
+    run.add_argument("--dry-run", action="store_true", help="say how many runs there are, and run nothing")
+    _add_means(run)
+    run.set_defaults(run=run_run)
+    report = commands.add_parser("report", help="write a report of the results", description=_REPORT)
+    report.add_argument("config", type=Path, metavar="CONFIG", help="the experiment's TOML file")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: report in the folder of CONFIG")
+    report.set_defaults(run=run_report)
+
+
+def _add_means(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", type=minimum(1), metavar="N", help="runs at a time, one thread each (default: number of processors)"
+    )
+    parser.add_argument(
+        "--limit-s", type=minimum(1), metavar="S",
+        help="start no run that would not be over in S seconds, as far as finished runs tell",
+    )  # fmt: skip
+
+
+def run_run(args: argparse.Namespace) -> int:
+    """Runs an experiment; progress goes to standard error.
+
+    Raises:
+        ConfigError, PackError, DataError, FetchError: see `profiling.experiments.plan`.
+        StoreError: the cache cannot be read or written.
+    """
+    from profiling.experiments.campaign import forecast, run_campaign  # noqa: PLC0415 (a help text needs none of it)
+
+    means, screen = _means(args), _screen()
+    experiment, materials, results = _read(args.config, screen)
+    if args.dry_run:
+        print(*forecast(experiment, materials, results, means.workers), sep="\n")
+        return 0
+    return _tell(run_campaign(experiment, materials, results, means, screen), screen)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Writes a report and prints the paths of its files. Raises as `run_run`, and as `write_report`."""
+    from profiling.experiments.report.write import write_report  # noqa: PLC0415
+
+    from profiling.experiments.campaign import named_results  # noqa: PLC0415 (as above)
+
+    screen = _screen()
+    results, missing = named_results(*_read(args.config, screen))
+    if missing:
+        screen.line(f"{missing} runs are missing in this report: `rankfleet experiment run {args.config}` makes them")
+    command = shlex.join(("rankfleet", "experiment", "report", str(args.config)))
+    print(*write_report(results, args.out or args.config.parent / "report", command), sep="\n")
+    return 0
+
+
+def _read(path: Path, screen: Screen) -> tuple[Experiment, Materials, dict[str, Result]]:
+    from profiling.experiments import cache, plan  # noqa: PLC0415 (as above)
+    from profiling.experiments.data import dataset_sha256  # noqa: PLC0415
+    from profiling.experiments.registry import METHODS  # noqa: PLC0415
+
+    experiment = plan.load(path, METHODS)
+    return experiment, plan.read_materials(experiment, dataset_sha256), cache.load_all(experiment.cache, screen.line)
+
+
+def _means(args: argparse.Namespace) -> Means:
+    from profiling.experiments.runner import Means  # noqa: PLC0415 (as above)
+
+    end_s = math.inf if args.limit_s is None else time.monotonic() + args.limit_s
+    return Means(args.jobs or len(os.sched_getaffinity(0)), end_s)
+
+
+def _screen() -> Screen:
+    from profiling.experiments.progress import Screen  # noqa: PLC0415 (as above)
+
+    return Screen(sys.stderr)
+
+
+def _tell(outcome: Outcome, screen: Screen) -> int:
+    """What a person should know at the end; the exit status."""
+    if outcome.failed:
+        screen.line(f"{len(outcome.failed)} runs failed, the same command tries them again:")
+        for reason in outcome.failed.values():
+            screen.line(f"  {reason}")
+    if outcome.left:
+        screen.line(f"{len(outcome.left)} runs did not fit into the time, the same command goes on with them")
+    return 1 if outcome.failed else 0
