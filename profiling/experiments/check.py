@@ -17,8 +17,9 @@ def check_experiment(path: Path, experiment: Experiment, known: Collection[str])
     Raises:
         ConfigError: names the setting, what was expected and what came.
     """
-    for name in ("datasets", "methods", "alphas", "seeds", "learning_rates"):
+    for name in ("alphas", "seeds", "learning_rates"):
         _check_different(path, name, getattr(experiment, name))
+    _check_different(path, "datasets", [Path(dataset).name for dataset in experiment.datasets])
     for alpha in experiment.alphas:
         if isinstance(alpha, str) and alpha != BY_CLIENT:
             raise ConfigError(f"{path}: alphas: expected numbers or {BY_CLIENT!r}, got {alpha!r}")

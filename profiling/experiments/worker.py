@@ -14,12 +14,13 @@ import msgspec
 
 from edge_agent.wire.errors import RankfleetError
 
-from . import loop
 from .jobs import AnyLine, Done, Failure, Job, Step
 from .record import Result
 from .settings import Run
 
-Execute = Callable[[Run, Path, str, Path, loop.Say], Result]
+Say = Callable[[int, int, float | None], None]
+Execute = Callable[[Run, Path, str, Path, Say], Result]
+"""As `loop.execute`."""
 
 
 def main(execute: Execute) -> int:
@@ -57,4 +58,6 @@ def _say(line: AnyLine) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(loop.execute))
+    from .loop import execute
+
+    sys.exit(main(execute))
