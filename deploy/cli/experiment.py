@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from deploy.cli.options import minimum
 
 if TYPE_CHECKING:
@@ -31,6 +33,11 @@ end the others, but the exit status is 1.
 """
 _REPORT = "Writes a page (HTML), tables (Markdown) and rows (JSON) of the results that a configuration names."
 
+_SWEEP = """\
+Varies settings of one method around a base, or in all combinations, and tells by paired differences which of them
+matter to its accuracy. Runs are kept and the command goes on as 'rankfleet experiment run' does.
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
@@ -43,8 +50,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run.set_defaults(run=run_run)
     report = commands.add_parser("report", help="write a report of the results", description=_REPORT)
     report.add_argument("config", type=Path, metavar="CONFIG", help="the experiment's TOML file")
+    report.add_argument("--sweep", type=Path, metavar="SWEEP", help="a sweep's TOML file, for sensitivity curves")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: report in the folder of CONFIG")
     report.set_defaults(run=run_report)
+    sweep = commands.add_parser("sweep", help="find the settings that matter", description=_SWEEP)
+    sweep.add_argument("config", type=Path, metavar="SWEEP", help="the sweep's TOML file")
+    sweep.add_argument("--json", action="store_true", help="print the effects as JSON")
+    _add_means(sweep)
+    sweep.set_defaults(run=run_sweep)
 
 
 def _add_means(parser: argparse.ArgumentParser) -> None:
@@ -64,38 +77,69 @@ def run_run(args: argparse.Namespace) -> int:
         ConfigError, PackError, DataError, FetchError: see `profiling.experiments.plan`.
         StoreError: the cache cannot be read or written.
     """
-    from profiling.experiments.campaign import forecast, run_campaign  # noqa: PLC0415 (a help text needs none of it)
+    from profiling.experiments import campaign, plan  # noqa: PLC0415 (a help text needs none of it)
+    from profiling.experiments.registry import METHODS  # noqa: PLC0415
 
     means, screen = _means(args), _screen()
-    experiment, materials, results = _read(args.config, screen)
+    experiment = plan.load(args.config, METHODS)
+    materials, results = _gather(experiment, screen)
     if args.dry_run:
-        print(*forecast(experiment, materials, results, means.workers), sep="\n")
+        print(*campaign.forecast(experiment, materials, results, means.workers), sep="\n")
         return 0
-    return _tell(run_campaign(experiment, materials, results, means, screen), screen)
+    return _tell(campaign.run_campaign(experiment, materials, results, means, screen), screen)
 
 
 def run_report(args: argparse.Namespace) -> int:
     """Writes a report and prints the paths of its files. Raises as `run_run`, and as `write_report`."""
+    from profiling.experiments import campaign, plan  # noqa: PLC0415 (as above)
+    from profiling.experiments.registry import METHODS  # noqa: PLC0415
     from profiling.experiments.report.write import write_report  # noqa: PLC0415
 
-    from profiling.experiments.campaign import named_results  # noqa: PLC0415 (as above)
-
     screen = _screen()
-    results, missing = named_results(*_read(args.config, screen))
+    experiment = plan.load(args.config, METHODS)
+    results, missing = campaign.named_results(experiment, *_gather(experiment, screen))
     if missing:
         screen.line(f"{missing} runs are missing in this report: `rankfleet experiment run {args.config}` makes them")
-    command = shlex.join(("rankfleet", "experiment", "report", str(args.config)))
-    print(*write_report(results, args.out or args.config.parent / "report", command), sep="\n")
+    swept = [] if args.sweep is None else _swept(args.sweep, screen)
+    options = [] if args.sweep is None else ["--sweep", str(args.sweep)]
+    command = shlex.join(("rankfleet", "experiment", "report", str(args.config), *options))
+    print(*write_report(results, args.out or args.config.parent / "report", command, swept), sep="\n")
     return 0
 
 
-def _read(path: Path, screen: Screen) -> tuple[Experiment, Materials, dict[str, Result]]:
-    from profiling.experiments import cache, plan  # noqa: PLC0415 (as above)
-    from profiling.experiments.data import dataset_sha256  # noqa: PLC0415
+def run_sweep(args: argparse.Namespace) -> int:
+    """Runs a sweep and prints its effects; progress goes to standard error. Raises as `run_run`."""
+    from profiling.experiments import campaign, effects, sweep  # noqa: PLC0415 (as above)
     from profiling.experiments.registry import METHODS  # noqa: PLC0415
 
-    experiment = plan.load(path, METHODS)
-    return experiment, plan.read_materials(experiment, dataset_sha256), cache.load_all(experiment.cache, screen.line)
+    means, screen = _means(args), _screen()
+    config = sweep.load_sweep(args.config, METHODS)
+    outcome, trials = campaign.run_sweep(config, *_gather(config.experiment, screen), means, screen)
+    found = effects.find_effects(config, trials, outcome.results)
+    if args.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    print(*effects.table(found), sep="\n", file=sys.stderr if args.json else sys.stdout)
+    return _tell(outcome, screen)
+
+
+def _gather(experiment: Experiment, screen: Screen) -> tuple[Materials, dict[str, Result]]:
+    """What the runs of `experiment` are made from, and the results in its cache."""
+    from profiling.experiments import cache, plan  # noqa: PLC0415 (as above)
+    from profiling.experiments.data import dataset_sha256  # noqa: PLC0415
+
+    return plan.read_materials(experiment, dataset_sha256), cache.load_all(experiment.cache, screen.line)
+
+
+def _swept(path: Path, screen: Screen) -> list[Result]:
+    """The results of the sweep in `path`, as far as there are any."""
+    from profiling.experiments import campaign, sweep  # noqa: PLC0415 (as above)
+    from profiling.experiments.registry import METHODS  # noqa: PLC0415
+    from profiling.experiments.runner import Outcome  # noqa: PLC0415
+
+    config = sweep.load_sweep(path, METHODS)
+    materials, results = _gather(config.experiment, screen)
+    trials = campaign.sweep_trials(config, materials, Outcome(results))
+    return [results[one.job.run.key] for one in trials if one.job.run.key in results]
 
 
 def _means(args: argparse.Namespace) -> Means:

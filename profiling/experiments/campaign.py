@@ -13,6 +13,7 @@ from .progress import Screen, time_left
 from .record import Result
 from .runner import Means, Outcome, run_jobs
 from .settings import Experiment, MethodEntry
+from .sweep import Sweep, Trial, trials_of
 
 
 def run_campaign(
@@ -25,16 +26,48 @@ def run_campaign(
     Raises:
         StoreError: a result cannot be written.
     """
-    jobs = search_jobs(experiment, materials)
-    searched = run_jobs(jobs, results, experiment.cache, means, screen)
+    searched = search_rates(experiment, materials, results, means, screen)
     rates = find_rates(experiment, materials, searched)
-    for entry, lr in rates.items():
+    done = run_jobs(grid_jobs(experiment, materials, rates), searched.results, experiment.cache, means, screen)
+    return joined(searched, done)
+
+
+def search_rates(
+    experiment: Experiment, materials: Materials, results: Mapping[str, Result], means: Means, screen: Screen
+) -> Outcome:
+    """Does what is missing of the search for learning rates, and tells what was found. Raises as `run_campaign`."""
+    searched = run_jobs(search_jobs(experiment, materials), results, experiment.cache, means, screen)
+    for entry, lr in find_rates(experiment, materials, searched).items():
         if len(rates_of(experiment, entry)) > 1:
             screen.line(f"learning rate of {label(entry)}: {lr:g}")
-    if searched.left:
-        screen.line(f"{len(searched.left)} runs of the search for learning rates are left")
-    done = run_jobs(grid_jobs(experiment, materials, rates), searched.results, experiment.cache, means, screen)
-    return Outcome(done.results, {**searched.failed, **done.failed}, (*searched.left, *done.left))
+    return searched
+
+
+def joined(first: Outcome, second: Outcome) -> Outcome:
+    """Of two series, the second of which had the results of the first."""
+    return Outcome(second.results, {**first.failed, **second.failed}, (*first.left, *second.left))
+
+
+def run_sweep(
+    sweep: Sweep, materials: Materials, results: Mapping[str, Result], means: Means, screen: Screen
+) -> tuple[Outcome, list[Trial]]:
+    """Does what is missing of `sweep`, and all its runs: none where the search for the learning rate is not over.
+
+    Raises:
+        ConfigError: a value is out of range with the learning rate that was found.
+        StoreError: a result cannot be written.
+    """
+    experiment = sweep.experiment
+    searched = search_rates(experiment, materials, results, means, screen)
+    trials = sweep_trials(sweep, materials, searched)
+    done = run_jobs([one.job for one in trials], searched.results, experiment.cache, means, screen)
+    return joined(searched, done), trials
+
+
+def sweep_trials(sweep: Sweep, materials: Materials, searched: Outcome) -> list[Trial]:
+    """All runs of `sweep` with the learning rate that was found. Raises ConfigError as `run_sweep`."""
+    rates = find_rates(sweep.experiment, materials, searched)
+    return [trial for lr in rates.values() for trial in trials_of(sweep, materials, lr)]
 
 
 def find_rates(experiment: Experiment, materials: Materials, searched: Outcome) -> dict[MethodEntry, float]:

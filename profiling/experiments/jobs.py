@@ -27,8 +27,6 @@ from .settings import Run
 
 LOGGER = logging.getLogger("rankfleet.experiments")
 WORKER = (sys.executable, "-m", "profiling.experiments.worker")
-QUOTED_LINES = 5
-"""Of the error output of a worker that ended without a result."""
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,5 +126,7 @@ def _reason(status: int, errors: IO[bytes]) -> str:
     if status < 0:
         return f"the worker was killed by signal {-status}; if that is 9, the system may have run out of memory"
     errors.seek(0)
-    quoted = errors.read().decode(errors="replace").strip().splitlines()[-QUOTED_LINES:]
-    return f"the worker ended with status {status} and no result: {' | '.join(quoted)}"
+    text = errors.read().decode(errors="replace").strip()
+    LOGGER.error("a worker ended with status %d: %s", status, text)
+    last = text.rpartition("\n")[2]
+    return f"the worker ended with status {status} and no result: {last}"

@@ -5,14 +5,25 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge_agent.wire.errors import ConfigError
 from profiling.experiments import cache
-from profiling.experiments.campaign import find_rates, forecast, grid_size, named_results, run_campaign
+from profiling.experiments.campaign import (
+    find_rates,
+    forecast,
+    grid_size,
+    named_results,
+    run_campaign,
+    run_sweep,
+    sweep_trials,
+)
+from profiling.experiments.effects import find_effects
 from profiling.experiments.plan import search_jobs
 from profiling.experiments.runner import Means, Outcome
-from profiling.experiments.settings import Experiment
+from profiling.experiments.settings import Experiment, MethodEntry
+from profiling.experiments.sweep import Factors, Sweep
 from tests.experiments import COMMAND, FAILS, MATERIALS, RATES, make_experiment, make_result, make_screen, score
 
 MEANS = Means(workers=2, command=COMMAND)
@@ -77,3 +88,17 @@ def test_a_report_needs_a_result(experiment: Experiment) -> None:
     with pytest.raises(ConfigError, match="experiment run"):
         named_results(experiment, MATERIALS, finished(experiment).results)
     assert grid_size(make_experiment(Path())) == 16
+
+
+def test_a_sweep_uses_the_rate_that_was_found_and_goes_on_where_it_was(experiment: Experiment) -> None:
+    one = msgspec.structs.replace(experiment, methods=(MethodEntry("fedara"),))
+    sweep = Sweep(one, Factors({"ranks.target": (1.0,)}))
+    screen, _ = make_screen()
+    outcome, trials = run_sweep(sweep, MATERIALS, {}, MEANS, screen)
+    assert [trial.job.run.options.training.lr for trial in trials] == [3e-3, 3e-3]
+    (effect,) = find_effects(sweep, trials, outcome.results).effects
+    assert effect.accuracy.mean == pytest.approx(-0.02)
+    assert sweep_trials(sweep, MATERIALS, Outcome(cache.load_all(one.cache, pytest.fail))) == trials
+    late = Means(1, time.monotonic(), COMMAND)
+    assert run_sweep(sweep, MATERIALS, outcome.results, late, screen) == (outcome, trials)
+    assert run_sweep(sweep, MATERIALS, {}, late, screen)[1] == []
