@@ -10,9 +10,13 @@ from profiling.plot import line, text
 
 from .axis import Axis
 
-WIDTH, HEIGHT = 760, 340
-LEFT, RIGHT, TOP, BOTTOM = 64, 210, 34, 46
-_LEGEND_LINE, _LEGEND_DASH = 17, 22
+LEFT, TOP = 64, 34
+CHARACTER = 6.6
+"""Width of one of the smaller letters, at the most."""
+_WIDTH, _HEIGHT = 486, 260
+"""Of what the axes span."""
+_BELOW = 46
+_LEGEND_LINE, _LEGEND_DASH, _GAP = 17, 22, 14
 
 
 class Point(NamedTuple):
@@ -40,8 +44,10 @@ class Series(NamedTuple):
 
 
 def line_chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> ET.Element:
-    """Bands below, lines with dots above, a legend to the right."""
-    root = start_svg(title, WIDTH, HEIGHT)
+    """Bands below, lines with dots above, a legend to the right. There is one series at least."""
+    legend = 2 * _GAP + _LEGEND_DASH + CHARACTER * max(len(one.name) for one in series)
+    height = max(_HEIGHT + _BELOW, _LEGEND_LINE * (len(series) + 1))
+    root = start_svg(title, LEFT + _WIDTH + legend, TOP + height)
     _draw_axes(root, x, y)
     for one in series:
         _draw_band(root, x, y, one)
@@ -63,14 +69,14 @@ def start_svg(title: str, width: float, height: float) -> ET.Element:
 def _draw_axes(root: ET.Element, x: Axis, y: Axis) -> None:
     for value, label in x.ticks:
         here = _x(x, value)
-        line(root, (here, TOP), (here, HEIGHT - BOTTOM), "currentColor").set("class", "grid")
-        text(root, here, HEIGHT - BOTTOM + 17, label, "middle")
+        line(root, (here, TOP), (here, TOP + _HEIGHT), "currentColor").set("class", "grid")
+        text(root, here, TOP + _HEIGHT + 17, label, "middle")
     for value, label in y.ticks:
         here = _y(y, value)
-        line(root, (LEFT, here), (WIDTH - RIGHT, here), "currentColor").set("class", "grid")
+        line(root, (LEFT, here), (LEFT + _WIDTH, here), "currentColor").set("class", "grid")
         text(root, LEFT - 8, here + 4, label, "end")
-    text(root, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x.label, "middle")
-    middle = (TOP + HEIGHT - BOTTOM) / 2
+    text(root, LEFT + _WIDTH / 2, TOP + _HEIGHT + _BELOW - 8, x.label, "middle")
+    middle = TOP + _HEIGHT / 2
     text(root, 16, middle, y.label, "middle").set("transform", f"rotate(-90 16 {middle:g})")
 
 
@@ -93,7 +99,7 @@ def _draw_line(root: ET.Element, x: Axis, y: Axis, series: Series) -> None:
 
 
 def _draw_legend(root: ET.Element, place: int, series: Series) -> None:
-    left, middle = WIDTH - RIGHT + 14, TOP + 8 + _LEGEND_LINE * place
+    left, middle = LEFT + _WIDTH + _GAP, TOP + 8 + _LEGEND_LINE * place
     _stroke(line(root, (left, middle), (left + _LEGEND_DASH, middle), series.style.colour), series.style)
     text(root, left + _LEGEND_DASH + 6, middle + 4, series.name, "start").set("class", "legend")
 
@@ -109,8 +115,8 @@ def _joined(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _x(axis: Axis, value: float) -> float:
-    return LEFT + axis.share(value) * (WIDTH - LEFT - RIGHT)
+    return LEFT + axis.share(value) * _WIDTH
 
 
 def _y(axis: Axis, value: float) -> float:
-    return HEIGHT - BOTTOM - axis.share(value) * (HEIGHT - TOP - BOTTOM)
+    return TOP + _HEIGHT * (1 - axis.share(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import xml.etree.ElementTree as ET
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 from profiling.experiments.record import Result
 from profiling.plot import text
 
-from .chart import LEFT, start_svg
+from .chart import CHARACTER, LEFT, start_svg
 
 _MAPS = 6
-_CELL, _GAP, _TOP, _NAMES = 26, 22, 52, 92
-_COLOUR = "#0072b2"
+_CELL, _GAP, _TOP, _TITLE_CHARACTER = 26, 22, 52, 9
+_SLOPE = 55
+"""Of the modules' names, in degrees."""
+_COLOUR, _DARKEST = "#0072b2", 0.7
 _NUMBERED = re.compile(r"^(?:.*?\.)?(\d+)\.(.+)$")
 
 
@@ -26,7 +29,10 @@ def rank_map(title: str, results: Sequence[Result]) -> ET.Element:
     columns = list(dict.fromkeys(column for _, column in places))
     rounds = chosen_rounds(len(results[0].rounds))
     step = _CELL * len(columns) + _GAP
-    root = start_svg(title, LEFT + step * len(rounds), _TOP + _CELL * len(layers) + _NAMES)
+    names = CHARACTER * max(map(len, columns)) * math.sin(math.radians(_SLOPE)) + _GAP
+    root = start_svg(
+        title, LEFT + max(step * len(rounds), 1.3 * CHARACTER * len(title)), _TOP + _CELL * len(layers) + names
+    )
     for place, number in enumerate(rounds):
         left = LEFT + step * place
         text(root, left, _TOP - 8, f"round {number + 1}", "start")
@@ -46,9 +52,9 @@ def chosen_rounds(rounds: int) -> list[int]:
 
 
 def _place(module: str) -> tuple[int, str]:
-    """The number of a module's layer and its name there: `encoder.layer.3.output.dense` is 3 and `output.dense`."""
+    """The number of a module's layer and its name there: `encoder.layer.3.output.dense` is 3 and `output`."""
     numbered = _NUMBERED.match(module)
-    return (int(numbered[1]), numbered[2]) if numbered else (0, module)
+    return (int(numbered[1]), numbered[2].removesuffix(".dense")) if numbered else (0, module)
 
 
 def _mean_ranks(results: Sequence[Result], number: int) -> list[float]:
@@ -63,7 +69,7 @@ def _most(results: Sequence[Result]) -> int:
 def _draw_cell(root: ET.Element, corner: tuple[float, float], ranks: float, most: int) -> None:
     x, y = corner
     size = str(_CELL - 1)
-    opacity = f"{0.85 * ranks / most:.3f}"
+    opacity = f"{_DARKEST * ranks / most:.3f}"
     attributes = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": size, "height": size, "class": "cell"}
     ET.SubElement(root, "rect", attributes | {"fill": _COLOUR, "fill-opacity": opacity, "stroke": "currentColor"})
     text(root, x + _CELL / 2, y + _CELL * 0.65, f"{ranks:.2g}", "middle").set("class", "small")
@@ -72,5 +78,5 @@ def _draw_cell(root: ET.Element, corner: tuple[float, float], ranks: float, most
 def _name_columns(root: ET.Element, left: float, bottom: float, columns: Sequence[str]) -> None:
     for place, column in enumerate(columns):
         x, y = left + _CELL * (place + 0.6), bottom + 8
-        name = text(root, x, y, column.removesuffix(".dense"), "end")
-        name.attrib |= {"transform": f"rotate(-55 {x:.1f} {y:.1f})", "class": "small"}
+        name = text(root, x, y, column, "end")
+        name.attrib |= {"transform": f"rotate(-{_SLOPE} {x:.1f} {y:.1f})", "class": "small"}

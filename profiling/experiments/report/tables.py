@@ -45,9 +45,8 @@ class Table(NamedTuple):
 def profile_table(group: Group) -> Table:
     """Every setting of the profile; of the modelled device, only whether there is one."""
     settings = msgspec.structs.asdict(group.profile) | {"device": group.profile.device is not None}
-    return Table(
-        ("profile", "value"), [(name, msgspec.json.encode(value).decode()) for name, value in settings.items()]
-    )
+    rows = [(name, msgspec.json.encode(value).decode()) for name, value in settings.items()]
+    return Table(("profile", "value"), list(rows))
 
 
 def options_table(group: Group) -> Table:
@@ -90,7 +89,7 @@ def made_of(group: Group) -> str:
     dates = sorted({one.date for one in results})
     period = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     hours = sum(one.wall_s for one in results) / _HOUR_S
-    return f"{len(results)} runs, {period}, rankfleet {versions}, {hours:.2f} h of computing"
+    return f"Runs: {len(results)}; {period}; rankfleet {versions}; {hours:.2f} h of computing"
 
 
 def _changed(options: Options) -> str:
