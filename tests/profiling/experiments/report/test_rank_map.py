@@ -37,7 +37,5 @@ def test_seeds_are_averaged(make_result: Make) -> None:
 @pytest.mark.parametrize(
     ("rounds", "places"), [(1, [0]), (2, [0, 1]), (6, [0, 1, 2, 3, 4, 5]), (21, [0, 4, 8, 12, 16, 20])]
 )
-    ("rounds", "places"), [(1, [0]), (2, [0, 1]), (6, [0, 1, 2, 3, 4, 5]), (21, [0, 4, 8, 12, 16, 20])]
-)
 def test_rounds_are_chosen_evenly_from_the_first_to_the_last(rounds: int, places: list[int]) -> None:
     assert chosen_rounds(rounds) == places
