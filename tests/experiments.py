@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.datasets import write_jsonl
+from edge_agent.data import Example
 from edge_agent.wire.errors import DataError
 from profiling.experiments.jobs import Job
 from profiling.experiments.plan import Materials
@@ -67,6 +69,14 @@ def make_screen() -> tuple[Screen, Callable[[], list[str]]]:
     """A screen that is no terminal, and what it shows."""
     stream = StringIO()
     return Screen(stream), lambda: stream.getvalue().splitlines()
+
+
+def write_dataset(folder: Path, examples: int = 30) -> None:
+    """Texts for the tiny pack, whose words tell the class."""
+    folder.mkdir()
+    rows = [Example(f"word{i % 3} word{10 + i % 3} word{20 + i % 7}", f"class {i % 3}") for i in range(examples)]
+    for part in ("train", "test"):
+        write_jsonl(folder / f"{part}.jsonl", rows)
 
 
 def score(run: Run) -> float:

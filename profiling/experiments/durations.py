@@ -21,12 +21,12 @@ class Durations:
     def add(self, run: Run, wall_s: float) -> None:
         """Takes note of a finished run."""
         for kind in _kinds(run):
-            self._known_s[kind].append(wall_s)
+            self._known_s[kind].append(wall_s / _trainings(run))
 
     def expected_s(self, run: Run) -> float | None:
-        """The median of the runs that are most like `run`; None where no run of its profile is over."""
-        alike = next((self._known_s[kind] for kind in _kinds(run) if kind in self._known_s), None)
-        return None if alike is None else median(alike)
+        """The median of the runs that are most like `run`, by their number of trainings; None if there are none."""
+        alike_s = next((self._known_s[kind] for kind in _kinds(run) if kind in self._known_s), None)
+        return None if alike_s is None else median(alike_s) * _trainings(run)
 
     def left_s(self, pending: Iterable[Run], running: Mapping[Run, float], workers: int) -> float | None:
         """Until `pending` runs are over, and those that are `running` for so many seconds; None if that is unknown."""
@@ -39,4 +39,9 @@ class Durations:
 def _kinds(run: Run) -> tuple[Hashable, ...]:
     """What a run is like, the closest first."""
     work = (run.pack_sha256, run.profile)
-    return (run.method, run.dataset, *work), (run.dataset, *work), work
+    return (run.method, run.dataset, *work), (run.dataset, *work), work, run.pack_sha256
+
+
+def _trainings(run: Run) -> int:
+    """How often a client trains."""
+    return run.profile.rounds * run.profile.cohort
