@@ -6,19 +6,25 @@ from collections.abc import Callable
 
 from .method import Method
 from .methods.fedara import FedAra
+from .methods.federa import FeDeRa
 from .methods.fedex_lora import FedExLora
 from .methods.fedlora import FedLora
 from .methods.ffa_lora import FfaLora
 from .methods.flexlora import FlexLora
+from .methods.flora import Flora
 from .methods.head import HeadAlone
 from .methods.hetlora import HetLora
+from .methods.slora import SLora
 
 METHODS: dict[str, Callable[[], Method]] = {
     "fedara": FedAra,
+    "federa": FeDeRa,
     "fedex_lora": FedExLora,
     "fedlora": FedLora,
     "ffa_lora": FfaLora,
     "flexlora": FlexLora,
+    "flora": Flora,
     "head": HeadAlone,
     "hetlora": HetLora,
+    "slora": SLora,
 }
