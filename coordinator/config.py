@@ -58,8 +58,17 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     scale: Annotated[float, Meta(gt=0, le=100)] = 2.0
     max_tokens: Annotated[int, Meta(ge=8, le=4096)] = 128
+    calibration: Fraction = 0.0
+    """How far a device's loss makes up for how rare or frequent each class is in its own data."""
     importance: Literal["magnitude", "sensitivity", "energy"] = "magnitude"
     quantisation: Literal["fp32", "fp16", "int8", "int4"] = "int8"
+
+
+class HeadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The classifier on top of the model."""
+
+    start: Literal["seed", "class_means"] = "seed"
+    """`class_means`: the first round is spent on the mean state of every class, which the head starts from."""
 
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +84,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     seed: m.Count = 0
     round: RoundSettings = RoundSettings()
     ranks: RankSettings = RankSettings()
+    head: HeadSettings = HeadSettings()
     training: TrainingSettings = TrainingSettings()
 
     def message_training(self) -> m.Training:

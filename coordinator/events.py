@@ -80,13 +80,14 @@ class Refused(Watched, frozen=True, tag="refused"):
 
 class RoundRecord(msgspec.Struct, frozen=True):
     """What a closed round leaves on record. `accuracy` is of the model that the round started from, over the hold-outs
-    of its contributors; None where they hold nothing out. Bytes are sizes of the encoded objects."""
+    of its contributors; None where they hold nothing out. `loss` is None where nobody trained. Bytes are sizes of the
+    encoded objects."""
 
     round: int
     version: int
     contributors: tuple[str, ...]
     examples: int
-    loss: float
+    loss: float | None
     accuracy: float | None
     ranks_alive: int
     modules_alive: int

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from coordinator.aggregate import Aggregator, advance
 from coordinator.arbitrate import arbitrate, cast, empty_ballot
+from coordinator.head_start import MeansOfClasses
 from coordinator.store import Checkpoint
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update
 from edge_agent.wire.errors import PayloadError
 from edge_agent.wire.quantise import Scheme
-from edge_agent.wire.ranks import Layout, Rows
+from edge_agent.wire.ranks import HEAD, Layout, Rows
 from edge_agent.wire.state import ModelState
 
 Float64 = npt.NDArray[np.float64]
@@ -56,6 +57,16 @@ def close_round(
     verdict = arbitrate(model.state.mask, ballot, importance, budget_ranks, threshold)
     step = advance(model.state, aggregator.mean(), model.residual, verdict.mask, scheme)
     return Closing(FleetModel(step.state, step.residual, importance * verdict.mask), step.delta)
+
+
+def start_head(model: FleetModel, updates: Iterable[Update], scheme: Scheme) -> Closing:
+    """Gives the head its start from the devices' class means; ranks stay as they are."""
+    layout, means = model.state.layout, MeansOfClasses(model.state.layout)
+    for update in updates:
+        means.add(update)
+    change = {**layout.empty_rows(), HEAD: means.head(model.state.rows[HEAD]) - model.state.rows[HEAD]}
+    step = advance(model.state, change, model.residual, model.state.mask, scheme)
+    return Closing(FleetModel(step.state, step.residual, model.importance), step.delta)
 
 
 def to_checkpoint(model: FleetModel) -> Checkpoint:

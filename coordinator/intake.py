@@ -98,7 +98,8 @@ class Intake:
 
 def _check_report(report: m.RoundReport) -> None:
     times = (number for phase in report.phases for number in (phase.wall_s, phase.cpu_s))
-    if not all(map(math.isfinite, (report.loss, report.step_s, *times))):
+    told = [number for number in (report.loss, report.step_s, *times) if number is not None]
+    if not all(map(math.isfinite, told)):
         raise PayloadError(f"a report has numbers that are not finite (loss {report.loss}): did training diverge?")
     if report.holdout_correct > report.holdout_total:
         raise PayloadError(f"a report has {report.holdout_correct} of {report.holdout_total} hold-out rows right")

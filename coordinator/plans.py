@@ -56,6 +56,10 @@ class Planner:
         """Ranks that are to live after round `number`."""
         return schedule.budget_ranks(self._schedule, number)
 
+    def work(self, number: int) -> m.PlanWork:
+        """What round `number` is for."""
+        return "class_means" if number == 1 and self._config.head.start == "class_means" else "train"
+
     def allocation(self, model: FleetModel, ready: m.Ready) -> Allocation:
         """What a device is to train of `model`.
 
@@ -73,6 +77,7 @@ class Planner:
             version=model.state.version,
             deltas=self._objects.path_from(ready.version, model.state),
             state_sha256=states.digest(model.state),
+            work=self.work(number),
             trained=pack_mask(allocation.trained),
             budget_ranks=self.budget_ranks(number),
             lowest_block=allocation.lowest_block,

@@ -21,7 +21,7 @@ def make_record(store: Store, action: Close, closing: Closing, budget_ranks: int
         version=closing.model.state.version,
         contributors=action.contributors,
         examples=examples,
-        loss=sum(report.loss * report.examples for report in reports.values()) / examples,
+        loss=_loss(list(reports.values())),
         accuracy=_accuracy(list(reports.values())),
         ranks_alive=int(mask.sum()),
         modules_alive=int(mask.any(axis=1).sum()),
@@ -36,6 +36,11 @@ def reports_of(store: Store, number: int) -> dict[str, m.RoundReport]:
     """Reports of the devices that contributed to round `number`."""
     rows = store.contributors(number)
     return {device: msgspec.msgpack.decode(body, type=m.RoundReport) for device, (_, body) in rows.items()}
+
+
+def _loss(reports: list[m.RoundReport]) -> float | None:
+    told = [(report.loss, report.examples) for report in reports if report.loss is not None]
+    return sum(loss * examples for loss, examples in told) / sum(examples for _, examples in told) if told else None
 
 
 def _accuracy(reports: list[m.RoundReport]) -> float | None:

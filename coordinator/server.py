@@ -256,9 +256,12 @@ class Coordinator:
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
         budget = self._planner.budget_ranks(action.round)
         scheme = find_scheme(self._config.training.quantisation)
-        closing = fleet_model.close_round(
-            self._model, self._updates(action), budget, self._config.ranks.threshold, scheme
-        )
+        updates = self._updates(action)
+        if self._planner.work(action.round) == "class_means":
+            closing = fleet_model.start_head(self._model, updates, scheme)
+        else:
+            threshold = self._config.ranks.threshold
+            closing = fleet_model.close_round(self._model, updates, budget, threshold, scheme)
         record = make_record(self._store, action, closing, budget, time.monotonic() - self._round.since_s)
         checkpoint = fleet_model.to_checkpoint(closing.model)
         self._store.close_round(action.round, checkpoint, closing.delta, msgspec.json.encode(record))

@@ -52,9 +52,12 @@ def _opened(event: events.Opened) -> str:
 def _received(event: events.Received) -> str:
     report = event.report
     used = report.peak_anonymous_bytes + report.mapped_bytes
+    if report.loss is None:
+        did = f"means of the classes of {report.examples} examples"
+    else:
+        did = f"loss {report.loss:.3f}  {report.ranks} ranks, {report.depth} blocks, {report.kept_blocks} kept"
     return (
-        f"    {event.device:<12} loss {report.loss:.3f}  {report.ranks} ranks, {report.depth} blocks, "
-        f"{report.kept_blocks} kept, micro-batch {report.micro_batch}  "
+        f"    {event.device:<12} {did}, micro-batch {report.micro_batch}  "
         f"memory {megabytes(used)} (RSS {megabytes(report.peak_rss_bytes)})  "
         f"sent {megabytes(report.bytes_up)} received {megabytes(report.bytes_down)} so far"
     )
@@ -63,8 +66,9 @@ def _received(event: events.Received) -> str:
 def _closed(event: events.Closed) -> str:
     record = event.record
     accuracy = "" if record.accuracy is None else f"hold-out accuracy before it {record.accuracy:.3f}  "
+    loss = "" if record.loss is None else f"loss {record.loss:.3f}  "
     return (
-        f"  round {record.round} closed: {accuracy}loss {record.loss:.3f}  {record.ranks_alive} ranks in "
+        f"  round {record.round} closed: {accuracy}{loss}{record.ranks_alive} ranks in "
         f"{record.modules_alive} modules  up {megabytes(record.updates_bytes)} down {megabytes(record.delta_bytes)} "
         f"each  {record.wall_s:.1f} s"
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from edge_agent.engine.protocol import Batch, Engine, Float32
-from edge_agent.examples import Tokens, by_length, make_batch, shuffled
+from edge_agent.examples import Tokens, make_batch, shuffled
 from edge_agent.importance import Float64, Scorer, make_scorer
 from edge_agent.optimizer import AdamW, Rates
+from edge_agent.reading import KnownStates, Reading
 from edge_agent.selection import Positions, pick, trained_positions
 from edge_agent.tokenise import Tokeniser
 from edge_agent.watch import Footing, Watch
@@ -26,13 +27,6 @@ Report = Callable[[int, int, float], None]
 
 Adjust = Callable[[Rows, Rows], Rows]
 """From the living rows and their gradients to the gradients to learn from."""
-
-
-class KnownStates(Protocol):
-    """Knows what the lowest blocks make of the examples, such as `prefix.FrozenPrefix`."""
-
-    def of(self, batch: Batch, chosen: Sequence[int]) -> Batch:
-        """`batch`, made of the examples at the places `chosen`, with its prefix."""
 
 
 class Score(NamedTuple):
@@ -176,27 +170,15 @@ def _calibrated(rows: Rows, prior: Float32 | None) -> Rows:
     return {**rows, HEAD: head}
 
 
-def evaluate(
-    engine: Engine,
-    state: ModelState,
-    tokens: Tokens,
-    tokeniser: Tokeniser,
-    *,
-    batch_size: int,
-    micro_batch: int,
-    prefix: KnownStates | None = None,
-) -> Score:
-    """How many of `tokens` the model of `state` gets right, in batches as in training, so it takes no more memory."""
+def evaluate(engine: Engine, state: ModelState, reading: Reading) -> Score:
+    """How many of the examples the model of `state` gets right."""
     rows = compact(state.layout, state.rows, state.mask)
     correct = 0
-    for chosen in by_length(tokens, batch_size):
-        batch = make_batch(tokens, chosen, tokeniser)
-        if prefix is not None:
-            batch = prefix.of(batch, chosen)
-        logits = engine.logits(batch, rows, micro_batch=micro_batch)
+    for batch in reading.batches():
+        logits = engine.logits(batch, rows, micro_batch=reading.micro_batch)
         correct += int((logits.argmax(axis=1) == batch.labels).sum())
     engine.give_back()
-    return Score(correct, len(tokens))
+    return Score(correct, len(reading.tokens))
 
 
 def _with_zeros(gradients: Rows, rows: Rows, names: tuple[str, ...]) -> Rows:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,17 +17,20 @@ import numpy as np
 import psutil
 
 from edge_agent import jobs, memory, update
+from edge_agent.calibration import log_prior
+from edge_agent.class_means import class_means
 from edge_agent.examples import Tokens
 from edge_agent.measure import Bench, measure
 from edge_agent.meter import PhaseMeter
 from edge_agent.planning import choose_plan
+from edge_agent.reading import Reading
 from edge_agent.store import Outgoing
 from edge_agent.trainer import Report, Score, Trained, Work, evaluate, train, trainable
 from edge_agent.watch import Footing, Watch
 from edge_agent.wire import codec, cost, quantise
 from edge_agent.wire import messages as m
 from edge_agent.wire.errors import BudgetError, DataError, RankfleetError
-from edge_agent.wire.ranks import Layout, Mask, unpack_mask
+from edge_agent.wire.ranks import Layout, Mask, Rows, unpack_mask
 from edge_agent.wire.state import ModelState
 from edge_agent.workspace import Workspace, check_digest
 
@@ -90,22 +93,71 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     with memory.PeakSampler() as sampler:
         phases.enter("evaluate")
         score = _evaluate(space, state, holdout, plan)
-        phases.enter("train")
-        work = _work(space, job, plan, trained, examples)
-        prefix = space.prefix(state, examples, plan.lowest_block, plan.micro_batch)
-        work = replace(work, prefix=prefix)
         watch = _watch(space, sampler)
-        footing = Footing(plan.micro_batch, plan.lowest_block, plan.kept_blocks)
-        outcome = train(space.engine, state, work, footing, watch, _reporter())
+        phases.enter("train")
+        round_ = Round(space, job, state, plan, trained, examples)
+        outcome = round_.learn(watch) if job.plan.work == "train" else round_.look()
         phases.enter("compress")
-        part = _part(job, trained, len(examples))
-        made, residual = update.make_update(part, state, outcome.rows, outcome.scores, space.residual())
-        body = codec.encode_update(made, space.layout)
+        body = codec.encode_update(outcome.update, space.layout)
         phases.enter("")
         report = _report(plan, outcome, score, watch.step_downs, _seen(space, len(examples), watch, sampler, phases))
     outgoing = Outgoing(job.plan.round, hashlib.sha256(body).digest(), body, msgspec.msgpack.encode(report))
-    space.store.keep_round(space.model(state, residual), outgoing)
+    space.store.keep_round(space.model(state, outcome.residual), outgoing)
     return jobs.TrainResult(job.plan.round)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round made, and what it was made with."""
+
+    update: codec.Update
+    residual: Rows
+    trained: Trained | None
+    """None where the round only looked at the data."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round's part of this device, from a state that is at the plan's version."""
+
+    space: Workspace
+    job: jobs.TrainJob
+    state: ModelState
+    plan: cost.ChosenPlan
+    trained: Mask
+    examples: Tokens
+
+    def learn(self, watch: Watch) -> Outcome:
+        """Trains the ranks and the head."""
+        plan = self.plan
+        footing = Footing(plan.micro_batch, plan.lowest_block, plan.kept_blocks)
+        trained = train(self.space.engine, self.state, self._work(), footing, watch, _reporter())
+        residual = self.space.residual()
+        made, left = update.make_update(self._part(), self.state, trained.rows, trained.scores, residual)
+        return Outcome(made, left, trained)
+
+    def look(self) -> Outcome:
+        """Makes the mean states of the classes."""
+        reading = _reading(self.space, self.examples, self.plan)
+        means = class_means(self.space.engine, self.state, reading)
+        return Outcome(update.make_means(self._part(), self.state, means), self.space.residual(), None)
+
+    def _work(self) -> Work:
+        welcome, classes = self.space.welcome, self.space.layout.classes
+        return Work(
+            self.trained,
+            self.examples,
+            self.space.tokeniser(self.plan.tokens),
+            welcome.training,
+            welcome.seed,
+            (self.job.terms.device, self.job.plan.round),
+            prefix=self.space.prefix(self.state, self.examples, self.plan.lowest_block, self.plan.micro_batch),
+            prior=log_prior(self.examples.labels, classes, welcome.training.calibration),
+        )
+
+    def _part(self) -> update.Part:
+        scheme = quantise.find_scheme(self.space.welcome.training.quantisation)
+        return update.Part(self.job.plan.round, self.trained, self.job.plan.budget_ranks, len(self.examples), scheme)
 
 
 def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
@@ -121,8 +173,11 @@ def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
 
 
 def _evaluate(space: Workspace, state: ModelState, holdout: Tokens, plan: cost.ChosenPlan) -> Score:
-    tokeniser, batch_size = space.tokeniser(plan.tokens), space.welcome.training.batch_size
-    return evaluate(space.engine, state, holdout, tokeniser, batch_size=batch_size, micro_batch=plan.micro_batch)
+    return evaluate(space.engine, state, _reading(space, holdout, plan))
+
+
+def _reading(space: Workspace, tokens: Tokens, plan: cost.ChosenPlan) -> Reading:
+    return Reading(tokens, space.tokeniser(plan.tokens), space.welcome.training.batch_size, plan.micro_batch)
 
 
 def _least(layout: Layout) -> Mask:
@@ -166,22 +221,11 @@ def _made_up_round(space: Workspace, state: ModelState, tokens: Tokens, micro_ba
             blocks=space.layout.blocks,
             available_bytes=lambda: UNLIMITED_BYTES,
         )
-        evaluate(space.engine, state, tokens, tokeniser, batch_size=count, micro_batch=micro_batch)
+        evaluate(space.engine, state, Reading(tokens, tokeniser, count, micro_batch))
         outcome = train(space.engine, state, work, Footing(micro_batch, 0), watch, lambda *_: None)
     part = update.Part(0, state.mask, int(state.mask.sum()), count, quantise.find_scheme(training.quantisation))
     made, _ = update.make_update(part, state, outcome.rows, outcome.scores, space.residual())
     codec.encode_update(made, space.layout)
-
-
-def _part(job: jobs.TrainJob, trained: Mask, examples: int) -> update.Part:
-    scheme = quantise.find_scheme(job.terms.welcome.training.quantisation)
-    return update.Part(job.plan.round, trained, job.plan.budget_ranks, examples, scheme)
-
-
-def _work(space: Workspace, job: jobs.TrainJob, plan: cost.ChosenPlan, trained: Mask, examples: Tokens) -> Work:
-    welcome = job.terms.welcome
-    path = (job.terms.device, job.plan.round)
-    return Work(trained, examples, space.tokeniser(plan.tokens), welcome.training, welcome.seed, path)
 
 
 def _other_bytes(space: Workspace) -> int:
@@ -213,26 +257,27 @@ def _seen(space: Workspace, examples: int, watch: Watch, sampler: memory.PeakSam
     return Seen(examples, rss_bytes, peak_bytes - mapped_bytes, mapped_bytes, phases.drain())
 
 
-def _report(plan: cost.ChosenPlan, outcome: Trained, score: Score, step_downs: int, seen: Seen) -> m.RoundReport:
+def _report(plan: cost.ChosenPlan, outcome: Outcome, score: Score, step_downs: int, seen: Seen) -> m.RoundReport:
     """The trainer's part of the report; the supervisor adds traffic and its own phases."""
+    trained = outcome.trained
     return m.RoundReport(
         examples=seen.examples,
-        steps=outcome.steps,
-        loss=outcome.loss,
+        steps=0 if trained is None else trained.steps,
+        loss=None if trained is None else trained.loss,
         holdout_correct=score.correct,
         holdout_total=score.total,
-        micro_batch=outcome.footing.micro_batch,
-        depth=outcome.depth,
-        kept_blocks=outcome.footing.kept_blocks,
+        micro_batch=plan.micro_batch if trained is None else trained.footing.micro_batch,
+        depth=0 if trained is None else trained.depth,
+        kept_blocks=0 if trained is None else trained.footing.kept_blocks,
         step_downs=step_downs,
         sequence_tokens=plan.tokens,
-        ranks=int(outcome.trained.sum()),
+        ranks=int(outcome.update.changes.ranks.sum()),
         predicted_bytes=plan.predicted_bytes,
         peak_rss_bytes=seen.peak_rss_bytes,
         peak_anonymous_bytes=seen.peak_anonymous_bytes,
         mapped_bytes=seen.mapped_bytes,
         predicted_step_s=plan.predicted_step_s,
-        step_s=outcome.step_s,
+        step_s=None if trained is None else trained.step_s,
         bytes_up=0,
         bytes_down=0,
         pack_bytes_down=0,

@@ -52,6 +52,15 @@ def make_update(part: Part, before: ModelState, after: Rows, scores: Float64, re
     return update, left
 
 
+def make_means(part: Part, before: ModelState, means: Rows) -> Update:
+    """The update that carries class means (see `class_means`) in its head rows, and no rank."""
+    layout, none = before.layout, np.zeros_like(before.mask)
+    nothing = {module.name: np.zeros((0, module.width), np.float32) for module in layout.modules}
+    row_set, _ = quantise_rows(layout, {**nothing, **means}, layout.empty_rows(), none, part.scheme)
+    scores = np.zeros(none.shape, np.float32)
+    return Update(part.round, before.version, part.examples, none, scores, row_set)
+
+
 def local_votes(scores: Float64, trained: Mask, budget_ranks: int, living_ranks: int) -> Mask:
     """The best of the trained ranks, as large a share of them as the budget is of all living ranks."""
     return keep_top(scores, trained, top_share(int(trained.sum()), budget_ranks, living_ranks))

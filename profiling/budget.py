@@ -124,6 +124,7 @@ def _whole_plan(terms: jobs.Terms) -> m.Plan:
         version=0,
         deltas=(),
         state_sha256=digest(state),
+        work="train",
         trained=pack_mask(state.mask),
         budget_ranks=layout.ranks,
         lowest_block=0,

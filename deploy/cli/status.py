@@ -101,8 +101,9 @@ def _progress(status: FleetStatus) -> str:
 
 def _round_line(record: RoundRecord) -> str:
     accuracy = "-" if record.accuracy is None else f"{record.accuracy:.3f}"
+    loss = "-" if record.loss is None else f"{record.loss:.3f}"
     return (
-        f"{record.round:>5}  {accuracy:>15}  {record.loss:>6.3f}  {record.ranks_alive:>5}  {record.modules_alive:>7}  "
+        f"{record.round:>5}  {accuracy:>15}  {loss:>6}  {record.ranks_alive:>5}  {record.modules_alive:>7}  "
         f"{len(record.contributors):>7}  {megabytes(record.updates_bytes):>8}  {megabytes(record.delta_bytes):>10}  "
         f"{record.wall_s:>6.1f} s"
     )

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent import memory
 from edge_agent.data import read_examples
 from edge_agent.engine.onnx_engine import BlockwiseEngine
 from edge_agent.examples import read_local, tokenise
 from edge_agent.jobs import trainer_environment
+from edge_agent.reading import Reading
 from edge_agent.tokenise import Tokeniser
 from edge_agent.trainer import Work, evaluate, train
-from edge_agent.watch import Footing, Watch
+from edge_agent.watch import Footing
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.errors import RankfleetError
@@ -27,7 +27,6 @@ from edge_agent.wire.pack import TOKENIZER, load_manifest, module_layout
 from edge_agent.wire.state import ModelState
 
 MICRO_BATCH = 8
-NO_LIMIT_BYTES = 2**40
 
 
 class Alone(msgspec.Struct, frozen=True):
@@ -82,7 +81,7 @@ def run(job: Job) -> float:
     if job.alone is not None:
         state = _train_alone(engine, state, tokeniser, job, job.alone)
     test = tokenise(read_examples(Path(job.test), job.classes), tokeniser, job.classes)
-    score = evaluate(engine, state, test, tokeniser, batch_size=job.training.batch_size, micro_batch=MICRO_BATCH)
+    score = evaluate(engine, state, Reading(test, tokeniser, job.training.batch_size, MICRO_BATCH))
     return score.correct / score.total
 
 
@@ -94,9 +93,7 @@ def _train_alone(
     training = msgspec.structs.replace(job.training, local_steps=alone.steps)
     tokens = tokenise(examples, tokeniser, job.classes)
     work = Work(state.mask, tokens, tokeniser, training, job.seed, (alone.device, "alone"))
-    with memory.PeakSampler() as sampler:
-        watch = Watch(sampler, budget_bytes=NO_LIMIT_BYTES, other_bytes=0, blocks=state.layout.blocks)
-        trained = train(engine, state, work, Footing(MICRO_BATCH, 0), watch, lambda *_: None)
+    trained = train(engine, state, work, Footing(MICRO_BATCH, 0), None, lambda *_: None)
     return replace(state, rows=trained.rows)
 
 

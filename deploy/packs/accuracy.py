@@ -18,13 +18,13 @@ import numpy as np
 
 from coordinator.config import RankSettings, TrainingSettings
 from deploy.datasets import Dataset, sample
-from edge_agent import memory
 from edge_agent.engine.onnx_engine import BlockwiseEngine
 from edge_agent.engine.protocol import Engine
 from edge_agent.examples import Tokens, make_batch, shuffled, tokenise
+from edge_agent.reading import Reading
 from edge_agent.tokenise import Tokeniser
 from edge_agent.trainer import Work, evaluate, train
-from edge_agent.watch import Footing, Watch
+from edge_agent.watch import Footing
 from edge_agent.wire import messages as m
 from edge_agent.wire.errors import ConfigError, EngineError, PackError
 from edge_agent.wire.pack import (
@@ -46,7 +46,6 @@ from .source import source_sha256
 Say = Callable[[str], None]
 GRADIENT_BATCHES = 4
 """On so many batches gradients are compared, for every seed, before and after training."""
-NO_LIMIT_BYTES = 2**60
 
 
 @dataclass(frozen=True)
@@ -207,29 +206,14 @@ def _gradients(task: _Task, engine: Engine, rows: Rows, chosen: list[int]) -> Ro
 def _train(task: _Task, engine: Engine, state: ModelState, seed: int) -> ModelState:
     """All ranks and blocks, without a limit to memory: as fast as can be, and nothing steps down."""
     work = Work(state.mask, task.train, task.tokeniser, task.training, seed, ("accuracy",))
-    with memory.PeakSampler() as sampler:
-        watch = Watch(
-            sampler,
-            budget_bytes=NO_LIMIT_BYTES,
-            other_bytes=0,
-            blocks=task.layout.blocks,
-            available_bytes=lambda: NO_LIMIT_BYTES,
-        )
-        footing = Footing(task.micro_batch, lowest_block=0, kept_blocks=task.layout.blocks)
-        trained = train(engine, state, work, footing, watch, lambda *_: None)
+    footing = Footing(task.micro_batch, lowest_block=0, kept_blocks=task.layout.blocks)
+    trained = train(engine, state, work, footing, None, lambda *_: None)
     engine.give_back()
     return replace(state, rows=trained.rows)
 
 
 def _accuracy(task: _Task, engine: Engine, state: ModelState) -> float:
-    score = evaluate(
-        engine,
-        state,
-        task.test,
-        task.tokeniser,
-        batch_size=task.training.batch_size,
-        micro_batch=task.micro_batch,
-    )
+    score = evaluate(engine, state, Reading(task.test, task.tokeniser, task.training.batch_size, task.micro_batch))
     return score.correct / score.total
 
 

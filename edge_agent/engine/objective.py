@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_agent.wire.pack import Manifest
 
-from .head import classify, cross_entropy, pooling_of
+from .head import cross_entropy, pooling_of
 from .next_token import IGNORED, Vocabulary
 from .norm import final_norm
 from .protocol import Batch, Float32, Int32
@@ -38,9 +38,9 @@ class Objective:
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary(self._manifest, self._weights)
 
-    def logits(self, hidden: Float32, batch: Batch, head: Float32) -> Float32:
-        """Logits `(b, classes)`."""
-        return classify(self._pooling.pool(self._norm.apply(hidden), batch.attention_mask), head)
+    def pooled(self, hidden: Float32, batch: Batch) -> Float32:
+        """What the head sees of each example, `(b, d)`."""
+        return self._pooling.pool(self._norm.apply(hidden), batch.attention_mask)
 
     def loss(self, hidden: Float32, batch: Batch, labels: Int32, head: Float32) -> ObjectiveLoss:
         """The loss for the classes `labels (b,)` or the next tokens `labels (b, s)`, and its way back.

@@ -28,6 +28,7 @@ from .block import Arrays, Blocks
 from .checks import check_batch, check_rows, check_start
 from .context import additive_mask, positional
 from .embedding import embed
+from .head import classify
 from .objective import Objective
 from .protocol import Batch, Float32, Gradients, Prefix
 from .session import Values, prepared
@@ -86,9 +87,13 @@ class BlockwiseEngine:
 
     def logits(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
         """See `Engine.logits`."""
+        return classify(self.pooled(batch, rows, micro_batch=micro_batch), rows[HEAD])
+
+    def pooled(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
+        """See `Engine.pooled`."""
         given, blocks = self._given(batch, rows, micro_batch), self._layout.blocks
         (hidden,), _ = self._forward(given, blocks, blocks, blocks)
-        return self._objective.logits(hidden.reshape(*batch.input_ids.shape, -1), batch, rows[HEAD])
+        return self._objective.pooled(hidden.reshape(*batch.input_ids.shape, -1), batch)
 
     def hidden(self, batch: Batch, rows: Rows, *, blocks: int, micro_batch: int) -> Float32:
         """See `Engine.hidden`."""

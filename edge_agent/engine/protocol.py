@@ -80,6 +80,13 @@ class Engine(Protocol):
             EngineError: shapes or tokens that do not fit the pack.
         """
 
+    def pooled(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
+        """What the head sees of each example, `(batch, d_model)`.
+
+        Raises:
+            EngineError: as `logits`.
+        """
+
     def hidden(self, batch: Batch, rows: Rows, *, blocks: int, micro_batch: int) -> Float32:
         """What the `blocks` lowest blocks make of a batch, `(batch, tokens, d_model)`: a `Prefix` for later steps.
 

@@ -24,6 +24,7 @@ from edge_agent.wire.ranks import HEAD, Layout, Rows
 from .checks import check_batch, check_rows, check_start
 from .context import additive_mask, positional
 from .embedding import embed
+from .head import classify
 from .objective import Objective
 from .protocol import Batch, Float32, Gradients, Prefix
 from .torch_graph import TorchGraph
@@ -75,8 +76,12 @@ class TorchEngine:
 
     def logits(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
         """See `Engine.logits`."""
+        return classify(self.pooled(batch, rows, micro_batch=micro_batch), rows[HEAD])
+
+    def pooled(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
+        """See `Engine.pooled`."""
         hidden = self.hidden(batch, rows, blocks=self._layout.blocks, micro_batch=micro_batch)
-        return self._objective.logits(hidden, batch, rows[HEAD])
+        return self._objective.pooled(hidden, batch)
 
     def hidden(self, batch: Batch, rows: Rows, *, blocks: int, micro_batch: int) -> Float32:
         """See `Engine.hidden`."""

@@ -4,18 +4,19 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
+    3  2026-11-23  rounds for the means of classes; calibration of the loss.
     2  2026-11-23  kept blocks, steps down, and times by micro-batch.
     1  2026-11-22  first.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 RunId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -26,6 +27,7 @@ REASON_CHARACTERS = 2000
 Reason = Annotated[str, Meta(max_length=REASON_CHARACTERS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
+PlanWork = Literal["train", "class_means"]
 Indices = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**24)], ...], Meta(min_length=1, max_length=4096)]
 
 
@@ -103,6 +105,8 @@ class Training(Record, frozen=True):
     scale: Annotated[float, Meta(gt=0, le=100)]
     """`s` in `W0 + s * B diag(E) A`."""
     max_tokens: Annotated[int, Meta(ge=8, le=4096)]
+    calibration: Fraction
+    """How far the loss makes up for the frequencies of the classes in the local data: 0 not at all, 1 fully."""
     importance: Name
     quantisation: Name
 
@@ -209,6 +213,8 @@ class Plan(Message, tag="plan", frozen=True):
     version: Count
     deltas: tuple[ObjectRef, ...]
     state_sha256: Sha256
+    work: PlanWork
+    """What the round is for: training, or the mean states of the classes that the head starts from."""
     trained: bytes
     budget_ranks: Positive
     """Ranks that the schedule lets live after this round, over the whole fleet: what a device votes on."""
@@ -291,8 +297,9 @@ class RoundReport(Record, frozen=True):
     """What a device says of its round, beside the update itself."""
 
     examples: Positive
-    steps: Positive
-    loss: float
+    steps: Count
+    """Optimizer steps; none in a round that only looks at the data, and then there is neither loss nor `step_s`."""
+    loss: float | None
     holdout_correct: Count
     holdout_total: Count
     """Hold-out result of the model that the round started from."""
@@ -310,7 +317,7 @@ class RoundReport(Record, frozen=True):
     """High-water marks of the whole process tree."""
     mapped_bytes: Count
     predicted_step_s: float
-    step_s: float
+    step_s: float | None
     bytes_up: Count
     bytes_down: Count
     pack_bytes_down: Count

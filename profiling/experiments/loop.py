@@ -12,9 +12,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from coordinator import fleet_model
 from edge_agent import trainer, update
+from edge_agent.calibration import log_prior
+from edge_agent.class_means import class_means
 from edge_agent.optimizer import Rates
 from edge_agent.prefix import FrozenPrefix, PrefixCache, key_of
+from edge_agent.reading import Reading
 from edge_agent.tokenise import Tokeniser
 from edge_agent.trainer import Trained, Work, evaluate, rates_of, trainable
 from edge_agent.watch import Footing
@@ -26,11 +30,11 @@ from edge_agent.wire.ranks import Rows, compact
 from edge_agent.wire.rng import generator
 from edge_agent.wire.state import ModelState
 
-from .data import SharedStates, load_corpus, states_folder
+from .data import Share, SharedStates, load_corpus, states_folder
 from .downloads import Downloads
 from .drift import client_drift
 from .engine import ExperimentEngine
-from .method import Client, Method, Setup, Task, Upload
+from .method import Client, Method, Parts, Setup, Task, Upload
 from .record import Result, RoundResult
 from .registry import METHODS
 from .settings import Run
@@ -121,6 +125,8 @@ class Federation:
 
     def round(self, number: int) -> RoundResult:
         """One round: the cohort trains, the server closes, and the model may be evaluated."""
+        if number == 1 and self._run.options.head.start == "class_means":
+            return self._start_head(number)
         given = [self._contribute(self._devices[place], number) for place in self._cohort(number)]
         self._model = self._method.close(self.setup, self._model, [one.upload for one in given], number)
         self._engine.set_base(self._model.base)
@@ -138,19 +144,34 @@ class Federation:
             ranks=tuple(self._model.fleet.state.mask.sum(axis=1).tolist()),
         )
 
+    def _start_head(self, number: int) -> RoundResult:
+        """A round of all clients in which none trains: the head gets its start."""
+        state, scheme = self._model.fleet.state, find_scheme(self._training.quantisation)
+        updates, bytes_up = [], 0
+        for device in self._devices:
+            share = self._corpus.clients[device.client.number]
+            means = class_means(self._engine, state, self._reading(share))
+            part = update.Part(number, self.setup.alive, 1, device.client.examples, scheme)
+            body = codec.encode_update(update.make_means(part, state, means), state.layout)
+            arrived, sent = self._wire.up(device.client.name, body)
+            limit_bytes = codec.update_limit_bytes(state.layout)
+            updates.append(codec.decode_update(arrived, state.layout, limit_bytes=limit_bytes))
+            bytes_up += sent
+        closing = fleet_model.start_head(self._model.fleet, updates, scheme)
+        self._model = replace(self._model, fleet=closing.model, broadcast=(closing.delta,))
+        self._downloads.add(self._model, Parts(False, False, False))
+        ranks = tuple(state.mask.sum(axis=1).tolist())
+        return RoundResult(number, bytes_up, 0, 0.0, self.accuracy(), None, None, ranks)
+
     def accuracy(self) -> float:
         """Of the server's model on the test sample."""
         test = self._corpus.test
-        score = evaluate(
-            self._engine,
-            self._model.fleet.state,
-            test.tokens,
-            self._tokeniser,
-            batch_size=EVALUATION_BATCH,
-            micro_batch=EVALUATION_BATCH,
-            prefix=SharedStates(self._prefix, test.places),
-        )
+        score = evaluate(self._engine, self._model.fleet.state, self._reading(test))
         return score.correct / score.total
+
+    def _reading(self, share: Share) -> Reading:
+        states = SharedStates(self._prefix, share.places)
+        return Reading(share.tokens, self._tokeniser, EVALUATION_BATCH, EVALUATION_BATCH, states)
 
     def _device(self, place: int) -> _Device:
         shares = self._run.profile.rank_shares
@@ -188,6 +209,7 @@ class Federation:
             prefix=SharedStates(self._prefix, share.places),
             rates=_rates(training, task),
             adjust=task.adjust,
+            prior=log_prior(share.tokens.labels, self.setup.layout.classes, training.calibration),
         )
         blocks = self.setup.layout.blocks
         footing = Footing(training.batch_size, self._lowest, kept_blocks=blocks)

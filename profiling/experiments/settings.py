@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from coordinator.config import RankSettings, TrainingSettings
+from coordinator.config import HeadSettings, RankSettings, TrainingSettings
 from edge_agent.wire import messages as m
 
 Alpha = Annotated[float, Meta(gt=0, le=1000)]
@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of one method: those of the product, under the names that the coordinator's configuration has."""
 
     ranks: RankSettings = RankSettings()
+    head: HeadSettings = HeadSettings()
     training: TrainingSettings = TrainingSettings()
 
 
