@@ -15,6 +15,7 @@ from edge_agent.wire.settings import BrokerSettings, load_toml, read_text
 
 Seconds = Annotated[float, Meta(gt=0, le=10**7)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Target = Annotated[float, Meta(gt=0, le=256)]
 
 
 class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,12 +38,12 @@ class RankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     initial: Annotated[int, Meta(ge=1, le=256)] = 8
     """Ranks of every module at the start."""
-    target: Annotated[float, Meta(gt=0, le=256)] = 2.0
-    """Mean ranks of a module at the end."""
+    target: Target | Literal["auto"] = 2.0
+    """Mean ranks of a module at the end; `auto`: as many as the rounds show to be needed, in place of the schedule."""
     warmup_rounds: m.Count = 2
     final_rounds: m.Count = 3
-    threshold: Fraction = 0.5
-    """Share of votes, weighted by examples, with which a rank is kept."""
+    threshold: Fraction | Literal["auto"] = 0.5
+    """Share of votes, weighted by examples, with which a rank is kept; `auto`: what it would have by chance."""
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +120,7 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
             f"{path}: round.quorum ({config.round.quorum}) is more than round.expected ({config.round.expected}): "
             "no round could ever close"
         )
-    if config.ranks.target > config.ranks.initial:
+    if config.ranks.target != "auto" and config.ranks.target > config.ranks.initial:
         raise ConfigError(
             f"{path}: ranks.target ({config.ranks.target}) is above ranks.initial ({config.ranks.initial}): "
             "ranks are only ever pruned"

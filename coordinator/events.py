@@ -92,6 +92,10 @@ class RoundRecord(msgspec.Struct, frozen=True):
     ranks_alive: int
     modules_alive: int
     budget_ranks: int
+    needed_ranks: int | None
+    """How many ranks hold nearly all importance, and how far the devices' votes agreed (see `automatic`); None where
+    nobody trained."""
+    agreement: float | None
     updates_bytes: int
     delta_bytes: int
     wall_s: float

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from coordinator.aggregate import Aggregator, advance
 from coordinator.arbitrate import arbitrate, cast, empty_ballot
+from coordinator.automatic import Sign, read_sign
 from coordinator.head_start import MeansOfClasses
 from coordinator.store import Checkpoint
 from edge_agent.wire import state as states
@@ -24,11 +25,15 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FleetModel:
-    """`residual` is what the broadcasts lost so far, `importance` `(modules, slots)` the ranks' last mean scores."""
+    """`residual` is what the broadcasts lost so far, `importance` `(modules, slots)` the ranks' last mean scores.
+
+    `signs` is what the rounds of training showed, the oldest first.
+    """
 
     state: ModelState
     residual: Rows
     importance: Float64
+    signs: tuple[Sign, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,32 @@ def start(layout: Layout, seed: int) -> FleetModel:
     return FleetModel(state, layout.empty_rows(), np.zeros(state.mask.shape))
 
 
-def close_round(
-    model: FleetModel, updates: Iterable[Update], budget_ranks: int, threshold: float, scheme: Scheme
-) -> Closing:
-    """Averages `updates`, arbitrates the ranks to `budget_ranks`, and moves the model. One update is held at a time."""
-    aggregator, ballot = Aggregator(model.state.layout), empty_ballot(model.state.layout)
+@dataclass(frozen=True)
+class Rules:
+    """How a round closes: `budget_ranks` live after it, `threshold` is the share of votes that keeps a rank."""
+
+    budget_ranks: int
+    threshold: float
+    scheme: Scheme
+
+
+def close_round(model: FleetModel, updates: Iterable[Update], loss: float | None, rules: Rules) -> Closing:
+    """Averages `updates`, arbitrates the ranks, and moves the model. One update is held at a time.
+
+    `loss` is the devices' mean training loss, where they trained.
+    """
+    layout, mask = model.state.layout, model.state.mask
+    aggregator, ballot = Aggregator(layout), empty_ballot(layout)
     for update in updates:
         aggregator.add(update)
         ballot = cast(ballot, update)
     importance = ballot.importance(model.importance)
-    verdict = arbitrate(model.state.mask, ballot, importance, budget_ranks, threshold)
-    step = advance(model.state, aggregator.mean(), model.residual, verdict.mask, scheme)
-    return Closing(FleetModel(step.state, step.residual, importance * verdict.mask), step.delta)
+    verdict = arbitrate(mask, ballot, importance, rules.budget_ranks, rules.threshold)
+    step = advance(model.state, aggregator.mean(), model.residual, verdict.mask, rules.scheme)
+    signs = model.signs
+    if loss is not None:
+        signs = (*signs, read_sign(loss, mask, ballot, importance, rules.budget_ranks))
+    return Closing(FleetModel(step.state, step.residual, importance * verdict.mask, signs), step.delta)
 
 
 def start_head(model: FleetModel, updates: Iterable[Update], scheme: Scheme) -> Closing:
@@ -66,7 +85,7 @@ def start_head(model: FleetModel, updates: Iterable[Update], scheme: Scheme) -> 
         means.add(update)
     change = {**layout.empty_rows(), HEAD: means.head(model.state.rows[HEAD]) - model.state.rows[HEAD]}
     step = advance(model.state, change, model.residual, model.state.mask, scheme)
-    return Closing(FleetModel(step.state, step.residual, model.importance), step.delta)
+    return Closing(FleetModel(step.state, step.residual, model.importance, model.signs), step.delta)
 
 
 def to_checkpoint(model: FleetModel) -> Checkpoint:

@@ -84,6 +84,8 @@ class Intake:
         plan = msgspec.msgpack.decode(self._store.plans(offer.round)[device], type=m.Plan)
         allowed = unpack_mask(plan.trained, self._layout)
         update = codec.decode_update(body, self._layout, limit_bytes=self._limit_bytes, allowed=allowed)
+        if (offer.report.loss is None) != (plan.work == "class_means"):
+            raise PayloadError(f"a report of a round of {plan.work} has the loss {offer.report.loss}")
         found = (update.round, update.version, update.examples)
         expected = (offer.round, plan.version, offer.report.examples)
         if found != expected:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from coordinator.automatic import Sign
 from coordinator.events import RoundRecord
 from coordinator.fleet_model import Closing
 from coordinator.round import Close
@@ -16,16 +19,19 @@ def make_record(store: Store, action: Close, closing: Closing, budget_ranks: int
     reports = reports_of(store, action.round)
     mask = closing.model.state.mask
     examples = sum(report.examples for report in reports.values())
+    loss = mean_loss(reports)
     return RoundRecord(
         round=action.round,
         version=closing.model.state.version,
         contributors=action.contributors,
         examples=examples,
-        loss=_loss(list(reports.values())),
+        loss=loss,
         accuracy=_accuracy(list(reports.values())),
         ranks_alive=int(mask.sum()),
         modules_alive=int(mask.any(axis=1).sum()),
         budget_ranks=budget_ranks,
+        needed_ranks=None if loss is None else closing.model.signs[-1].needed_ranks,
+        agreement=None if loss is None else closing.model.signs[-1].agreement,
         updates_bytes=sum(len(store.contribution_body(action.round, device)) for device in action.contributors),
         delta_bytes=len(closing.delta),
         wall_s=wall_s,
@@ -38,9 +44,20 @@ def reports_of(store: Store, number: int) -> dict[str, m.RoundReport]:
     return {device: msgspec.msgpack.decode(body, type=m.RoundReport) for device, (_, body) in rows.items()}
 
 
-def _loss(reports: list[m.RoundReport]) -> float | None:
-    told = [(report.loss, report.examples) for report in reports if report.loss is not None]
+def mean_loss(reports: Mapping[str, m.RoundReport]) -> float | None:
+    """The mean training loss, weighted by examples; None where nobody trained."""
+    told = [(report.loss, report.examples) for report in reports.values() if report.loss is not None]
     return sum(loss * examples for loss, examples in told) / sum(examples for _, examples in told) if told else None
+
+
+def signs_of(store: Store) -> tuple[Sign, ...]:
+    """What all closed rounds of training showed."""
+    records = (msgspec.json.decode(body, type=RoundRecord) for _, body in store.rounds())
+    return tuple(
+        Sign(one.loss, one.needed_ranks, one.agreement)
+        for one in records
+        if one.loss is not None and one.needed_ranks is not None and one.agreement is not None
+    )
 
 
 def _accuracy(reports: list[m.RoundReport]) -> float | None:

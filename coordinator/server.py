@@ -11,6 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -22,12 +23,11 @@ from coordinator.desk import Desk
 from coordinator.farewell import LEAVE, Farewell
 from coordinator.intake import Intake
 from coordinator.plans import Planner
-from coordinator.records import make_record
+from coordinator.records import make_record, mean_loss, reports_of, signs_of
 from coordinator.store import Store
 from edge_agent.wire import codec, link, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire.errors import BudgetError, LinkError, PayloadError, ProtocolError, WireError
-from edge_agent.wire.quantise import find_scheme
 
 LOGGER = logging.getLogger("rankfleet.coordinator")
 POLL_S = 0.05
@@ -254,15 +254,13 @@ class Coordinator:
         self._desk.send(device, plan)
 
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
-        budget = self._planner.budget_ranks(action.round)
-        scheme = find_scheme(self._config.training.quantisation)
-        updates = self._updates(action)
+        rules, updates = self._planner.rules(self._model, action.round), self._updates(action)
         if self._planner.work(action.round) == "class_means":
-            closing = fleet_model.start_head(self._model, updates, scheme)
+            closing = fleet_model.start_head(self._model, updates, rules.scheme)
         else:
-            threshold = self._config.ranks.threshold
-            closing = fleet_model.close_round(self._model, updates, budget, threshold, scheme)
-        record = make_record(self._store, action, closing, budget, time.monotonic() - self._round.since_s)
+            loss = mean_loss(reports_of(self._store, action.round))
+            closing = fleet_model.close_round(self._model, updates, loss, rules)
+        record = make_record(self._store, action, closing, rules.budget_ranks, time.monotonic() - self._round.since_s)
         checkpoint = fleet_model.to_checkpoint(closing.model)
         self._store.close_round(action.round, checkpoint, closing.delta, msgspec.json.encode(record))
         self._model = closing.model
@@ -298,7 +296,7 @@ def _load_model(config: CoordinatorConfig, store: Store, planner: Planner) -> fl
     checkpoint = store.checkpoint()
     if checkpoint is None:
         return fleet_model.start(planner.layout, config.seed)
-    return fleet_model.from_checkpoint(checkpoint, planner.layout)
+    return replace(fleet_model.from_checkpoint(checkpoint, planner.layout), signs=signs_of(store))
 
 
 def _at_version(ready: m.Ready | None, version: int) -> m.Ready | None:

@@ -49,7 +49,7 @@ def check_ranks(where: str, options: Options, profile: Profile) -> None:
         ConfigError: as `check_experiment`.
     """
     ranks = options.ranks
-    if ranks.target > ranks.initial:
+    if ranks.target != "auto" and ranks.target > ranks.initial:
         raise ConfigError(
             f"{where}: ranks.target ({ranks.target:g}) is above ranks.initial ({ranks.initial}): "
             "ranks are only ever pruned"

@@ -195,7 +195,9 @@ class Federation:
         view = view_of(self.setup.layout, task.parts)
         limit_bytes = codec.update_limit_bytes(view)
         received = codec.decode_update(arrived, view, limit_bytes=limit_bytes, allowed=task.trained)
-        return _Contribution(Upload(device.client, received, arrived), trained, start, bytes_up, bytes_down)
+        return _Contribution(
+            Upload(device.client, received, trained.loss, arrived), trained, start, bytes_up, bytes_down
+        )
 
     def _train(self, client: Client, task: Task, start: ModelState, number: int) -> Trained:
         share, training = self._corpus.clients[client.number], self._training
@@ -219,11 +221,11 @@ class Federation:
         """The object that the client sends, by the product's quantisation with error feedback."""
         layout, parts = self.setup.layout, task.parts
         view = view_of(layout, parts)
-        alive = int(self._model.fleet.state.mask.sum())
+        budget = self._method.budget_ranks(self.setup, self._model, number)
         part = update.Part(
             round=number,
             trained=task.trained,
-            budget_ranks=self._method.budget_ranks(self.setup, number) or alive,
+            budget_ranks=budget or int(self._model.fleet.state.mask.sum()),
             examples=device.client.examples,
             scheme=find_scheme(self._training.quantisation),
         )

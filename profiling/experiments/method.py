@@ -96,6 +96,7 @@ class Upload:
 
     client: Client
     update: Update
+    loss: float
     body: bytes
 
 
@@ -111,7 +112,7 @@ class Method(Protocol):
     def parts(self, number: int) -> Parts:
         """Which parts travel up and down in round `number`."""
 
-    def budget_ranks(self, setup: Setup, number: int) -> int | None:
+    def budget_ranks(self, setup: Setup, model: Model, number: int) -> int | None:
         """Ranks that are to live after round `number`, which the clients vote on; None for all that live."""
 
     def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:

@@ -9,7 +9,7 @@ import msgspec
 
 from edge_agent.wire.errors import ConfigError
 
-from .settings import Experiment, MethodEntry, Options
+from .settings import PRODUCT, PUBLISHED, Experiment, MethodEntry, Options
 
 Tree = Mapping[str, Any]
 """Settings by name; those of a section are a tree of their own."""
@@ -19,7 +19,8 @@ SIGNIFICANT_DIGITS = 6
 
 
 def make_options(experiment: Experiment, entry: MethodEntry, lr: float | None) -> Options:
-    """The defaults, then each of the entry's extras in their order, then `lr` if there is one.
+    """The product's defaults, or for another method what was published; then the experiment's settings, then each of
+    the entry's extras in their order, then `lr` if there is one.
 
     `lr` replaces `training.lr`; `training.lr_e` and `training.lr_head` keep their ratios to it.
 
@@ -28,6 +29,10 @@ def make_options(experiment: Experiment, entry: MethodEntry, lr: float | None) -
             range; names it.
     """
     tree: Tree = msgspec.to_builtins(Options())
+    if entry.name != PRODUCT:
+        tree = replaced(tree, PUBLISHED)
+    tree = replaced(tree, experiment.settings)
+    convert(tree, Options, "settings")
     for name in entry.extras:
         if name not in experiment.extras:
             raise ConfigError(

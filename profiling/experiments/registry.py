@@ -15,8 +15,10 @@ from .methods.flora import Flora
 from .methods.head import HeadAlone
 from .methods.hetlora import HetLora
 from .methods.slora import SLora
+from .settings import PRODUCT
 
 METHODS: dict[str, Callable[[], Method]] = {
+    PRODUCT: FedAra,
     "fedara": FedAra,
     "federa": FeDeRa,
     "fedex_lora": FedExLora,

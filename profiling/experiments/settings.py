@@ -46,6 +46,17 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainingSettings = TrainingSettings()
 
 
+PRODUCT = "rankfleet"
+"""The method that has the product's defaults."""
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "ranks": {"target": 2.0, "threshold": 0.5},
+    "head": {"start": "seed"},
+    "training": {"calibration": 0.0, "importance": "magnitude", "quantisation": "fp32"},
+}
+"""What stands in place of the product's defaults for all other methods: none of them has its extras."""
+
+
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that the outcome of one training depends on; its digest is the key in the cache."""
 
@@ -95,5 +106,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     search_alpha: Alpha = 0.1
     search_seed: m.Count = 100
     profile: Profile = Profile()
+    settings: dict[str, dict[str, Any]] = {}
+    """Settings of all methods, such as `[settings.training]` with `local_steps = 5`."""
     extras: dict[str, dict[str, Any]] = {}
     """Named sets of options, such as `[extras.int8.training]` with `quantisation = "int8"`."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from coordinator import fleet_model, schedule
-from coordinator.fleet_model import FleetModel
+from coordinator import automatic, fleet_model, schedule
+from coordinator.fleet_model import FleetModel, Rules
 from edge_agent.wire.quantise import find_scheme
 from edge_agent.wire.ranks import Layout, Mask, Rows, keep_top
 from edge_agent.wire.rng import generator
@@ -41,7 +41,7 @@ class Averaging(LoraStart):
         """`A` and `B`."""
         return Parts(e=False)
 
-    def budget_ranks(self, setup: Setup, number: int) -> int | None:
+    def budget_ranks(self, setup: Setup, model: Model, number: int) -> int | None:
         """All that live."""
         return None
 
@@ -52,13 +52,11 @@ class Averaging(LoraStart):
 
 def average(setup: Setup, model: Model, uploads: Sequence[Upload], parts: Parts, budget_ranks: int) -> Model:
     """The product's aggregation and arbitration, to `budget_ranks`, in the view of the parts that travelled."""
-    options = setup.options
+    updates = [upload.update for upload in uploads]
+    examples = sum(update.examples for update in updates)
+    loss = sum(upload.loss * upload.update.examples for upload in uploads) / examples
     closing = fleet_model.close_round(
-        project_model(model.fleet, parts),
-        (upload.update for upload in uploads),
-        budget_ranks,
-        options.ranks.threshold,
-        find_scheme(options.training.quantisation),
+        project_model(model.fleet, parts), updates, loss, rules(setup, model, budget_ranks)
     )
     return replace(model, fleet=merge_model(model.fleet, closing.model, parts), broadcast=(closing.delta,))
 
@@ -89,10 +87,20 @@ def lora_rows(layout: Layout, seed: int, rows: Rows) -> Rows:
     return fresh
 
 
-def budget(setup: Setup, number: int) -> int:
-    """Ranks that are to live after round `number`, by the product's schedule."""
+def rules(setup: Setup, model: Model, budget_ranks: int) -> Rules:
+    """How the product closes a round, after which `budget_ranks` live."""
+    threshold, living = setup.options.ranks.threshold, int(model.fleet.state.mask.sum())
+    chance = automatic.threshold(budget_ranks, living)
+    scheme = find_scheme(setup.options.training.quantisation)
+    return Rules(budget_ranks, chance if threshold == "auto" else threshold, scheme)
+
+
+def budget(setup: Setup, model: Model, number: int) -> int:
+    """Ranks that are to live after round `number`, by the product's rules."""
     ranks, alive = setup.options.ranks, int(setup.alive.sum())
     modules = int(setup.alive.any(axis=1).sum())
+    if ranks.target == "auto":
+        return automatic.budget_ranks(model.fleet.signs, int(model.fleet.state.mask.sum()), modules)
     plan = schedule.Schedule(
         rounds=setup.profile.rounds,
         initial=alive,

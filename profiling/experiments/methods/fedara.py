@@ -28,10 +28,10 @@ class FedAra:
         """All of them."""
         return Parts()
 
-    def budget_ranks(self, setup: Setup, number: int) -> int | None:
+    def budget_ranks(self, setup: Setup, model: Model, number: int) -> int | None:
         """The schedule's."""
-        return budget(setup, number)
+        return budget(setup, model, number)
 
     def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
         """The product's aggregation, and arbitration to the schedule's budget."""
-        return average(setup, model, uploads, self.parts(number), budget(setup, number))
+        return average(setup, model, uploads, self.parts(number), budget(setup, model, number))
