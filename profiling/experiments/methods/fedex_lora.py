@@ -1,7 +1,7 @@
 """FedEx-LoRA: averages `A` and `B`, and adds what that leaves out of the mean product to the frozen weights.
 
 Singhal, Ponkshe and Vepakomma, "FedEx-LoRA: Exact Aggregation for Federated and Efficient Fine-Tuning of Foundation
-Models" (arXiv 2410.09432), section 4: `W0 <- W0 + s * (mean(B_k A_k) - mean(B_k) mean(A_k))`. The residual is sent as
+Models" (arXiv 2410.09432): `W0 <- W0 + s * (mean(B_k A_k) - mean(B_k) mean(A_k))`. The residual is sent as
 factors, as the paper proposes, or as it is where that is less.
 
 The residual is the weighted sum of `(B_k - mean B)(A_k - mean A)`, a covariance, so `n` clients of rank `r` leave one

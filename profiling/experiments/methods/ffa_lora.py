@@ -1,6 +1,6 @@
 """FFA-LoRA: `A` stays frozen at its random start, and only `B` is trained and sent.
 
-Sun et al., "Improving LoRA in Privacy-preserving Federated Learning" (arXiv 2403.12313), section 4. With one `A` for
+Sun et al., "Improving LoRA in Privacy-preserving Federated Learning" (arXiv 2403.12313). With one `A` for
 all, the mean of the products `B_k A` is the product of the mean `B` with `A`: averaging is exact.
 """
 

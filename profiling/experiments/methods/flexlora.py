@@ -1,7 +1,7 @@
 """FlexLoRA: the server averages the products `B_k A_k`, and cuts the mean down to each client's rank by SVD.
 
 Bai et al., "Federated Fine-tuning of Large Language Models under Heterogeneous Tasks and Client Resources"
-(arXiv 2402.11505), section 3. The paper decomposes the full matrix; the stacked factors give the same result without
+(arXiv 2402.11505). The paper decomposes the full matrix; the stacked factors give the same result without
 it. As in the paper, `A` takes the right singular vectors and `B` the left ones with the singular values, in their
 order, so a client of rank `r` takes the first `r` slots and has the best approximation of that rank.
 

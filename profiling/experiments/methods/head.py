@@ -5,12 +5,14 @@ Linear probing (Alain and Bengio, arXiv 1610.01644), averaged over the clients a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..method import Model, Parts, Setup
+from ..method import Model, Setup, Upload
 from .averaging import Averaging, empty_model
+from .factors import rebased
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,6 @@ class HeadAlone(Averaging):
         """The product's start without ranks."""
         return Model(empty_model(replace(setup, alive=np.zeros_like(setup.alive))))
 
-    def parts(self, number: int) -> Parts:
-        """Those of ranks that there are not."""
-        return Parts()
+    def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
+        """The mean of the heads; there are no ranks to vote on."""
+        return rebased(setup, model, uploads, model.fleet.state.rows, model.fleet.residual)

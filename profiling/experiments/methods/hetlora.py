@@ -1,7 +1,6 @@
 """HetLoRA: clients of different ranks, which cut their own; the server pads with zeros and weighs by Frobenius norm.
 
-Cho et al., "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models" (arXiv 2401.06432),
-section 3.2:
+Cho et al., "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models" (arXiv 2401.06432):
 
 - distribution by truncation: client `k` takes the first `r_k` slots of every module;
 - rank self-pruning: its loss has the term `penalty * ||B[:, q:]|| * ||A[q:, :]||` of every module, `q = decay * r_k`;
@@ -35,7 +34,7 @@ Ranks = Mapping[int, int]
 
 @dataclass(frozen=True)
 class HetLora(Averaging):
-    """`decay` and `penalty` are the paper's gamma and lambda; it leaves their choice to a search."""
+    """`decay` and `penalty` are the paper's gamma and lambda. At 0.99 a client with up to 100 ranks drops one a time."""
 
     decay: float = 0.99
     penalty: float = 0.01

@@ -51,7 +51,7 @@ def train(setup: Setup, model: Model, task: Task, client: Client, spread: float 
     row_set, _ = quantise_rows(view, change, view.empty_rows(), task.trained, scheme)
     scores = task.trained.astype(np.float32)
     update = Update(1, start.version, client.examples, task.trained, scores, row_set)
-    return Upload(client, update, b""), full_rows(layout, start, task, update)
+    return Upload(client, update, 1.0, b""), full_rows(layout, start, task, update)
 
 
 def full_rows(layout: Layout, start: ModelState, task: Task, update: Update) -> Rows:
