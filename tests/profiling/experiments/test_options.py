@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.wire.errors import ConfigError
 from profiling.experiments.options import make_options, replaced
-from profiling.experiments.settings import MethodEntry, Options
+from profiling.experiments.settings import PRODUCT, PUBLISHED, MethodEntry, Options
 from tests.experiments import make_experiment
 
 HERE = Path("/nowhere")
@@ -24,8 +25,21 @@ TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_fro
 SECTIONS = st.dictionaries(st.sampled_from("abc"), TREES)
 
 
-def test_without_extras_the_settings_are_the_products_own() -> None:
-    assert make_options(make_experiment(HERE), MethodEntry("fedara"), None) == Options()
+def test_the_product_has_its_defaults_and_the_others_what_was_published() -> None:
+    experiment = make_experiment(HERE)
+    assert make_options(experiment, MethodEntry(PRODUCT), None) == Options()
+    published = msgspec.to_builtins(make_options(experiment, MethodEntry("fedara"), None))
+    assert published == replaced(msgspec.to_builtins(Options()), PUBLISHED)
+
+
+def test_the_experiments_settings_are_all_methods_own_and_extras_replace_them() -> None:
+    settings = {"training": {"local_steps": 7, "quantisation": "fp16"}}
+    experiment = make_experiment(HERE, extras=EXTRAS, settings=settings)
+    for name in (PRODUCT, "fedlora"):
+        training = make_options(experiment, MethodEntry(name, ("int4",)), None).training
+        assert (training.local_steps, training.quantisation) == (7, "int4")
+    with pytest.raises(ConfigError, match=r"settings: .*local_step"):
+        make_options(make_experiment(HERE, settings={"training": {"local_step": 7}}), MethodEntry("fedara"), None)
 
 
 def test_later_extras_replace_earlier_ones_setting_by_setting() -> None:
