@@ -34,7 +34,7 @@ Ranks = Mapping[int, int]
 
 @dataclass(frozen=True)
 class HetLora(Averaging):
-    """`decay` and `penalty` are the paper's gamma and lambda. At 0.99 a client with up to 100 ranks drops one a time."""
+    """`decay` and `penalty` are the paper's gamma and lambda. At 0.99, up to 100 ranks are dropped one at a time."""
 
     decay: float = 0.99
     penalty: float = 0.01
