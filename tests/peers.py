@@ -64,7 +64,7 @@ def an_upload(setup: Setup, model: Model, client: Client, task: Task, number: in
     made, _ = update.make_update(part, before, after, scores, view.empty_rows())
     body = codec.encode_update(made, view)
     limit_bytes = codec.update_limit_bytes(view)
-    return Upload(client, codec.decode_update(body, view, limit_bytes=limit_bytes, allowed=task.trained), body)
+    return Upload(client, codec.decode_update(body, view, limit_bytes=limit_bytes, allowed=task.trained), 1.0, body)
 
 
 def client_state(start: ModelState, upload: Upload, parts: Parts) -> Rows:

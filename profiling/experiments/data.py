@@ -94,6 +94,6 @@ def _share(everything: Tokens, places: Sequence[int]) -> Share:
 
 
 def states_folder(cache: Path, run: Run) -> Path:
-    """Where the states of the frozen blocks are kept, for all runs of one model, data set and depth."""
+    """Where the states of the frozen blocks are kept, for all runs of one model, data set, text length and depth."""
     name = f"{run.pack_sha256[:8]}-{run.dataset_sha256[:8]}-{run.options.training.max_tokens}-{run.profile.depth}"
     return cache / "states" / f"{name}-{run.profile.test_rows}"

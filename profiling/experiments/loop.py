@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,15 +23,16 @@ from edge_agent.reading import Reading
 from edge_agent.tokenise import Tokeniser
 from edge_agent.trainer import Trained, Work, evaluate, rates_of, trainable
 from edge_agent.watch import Footing
-from edge_agent.wire import codec
+from edge_agent.wire import codec, cost
 from edge_agent.wire import messages as m
-from edge_agent.wire.pack import TOKENIZER, load_manifest, module_layout
+from edge_agent.wire.pack import TOKENIZER, Manifest, load_manifest, module_layout
 from edge_agent.wire.quantise import find_scheme
-from edge_agent.wire.ranks import Rows, compact
+from edge_agent.wire.ranks import Layout, Mask, Rows, compact
 from edge_agent.wire.rng import generator
 from edge_agent.wire.state import ModelState
 
 from .data import Share, SharedStates, load_corpus, states_folder
+from .device_time import DeviceTime
 from .downloads import Downloads
 from .drift import client_drift
 from .engine import ExperimentEngine
@@ -98,6 +100,7 @@ class _Contribution:
     start: ModelState
     bytes_up: int
     bytes_down: int
+    device_s: float | None
 
 
 class Federation:
@@ -121,6 +124,7 @@ class Federation:
         self._engine.set_base(self._model.base)
         self._downloads = Downloads()
         self._wire = Wire()
+        self._time = _device_time(run, manifest, self.setup.layout, self._training)
         self._devices = [self._device(place) for place in range(len(self._corpus.clients))]
 
     def round(self, number: int) -> RoundResult:
@@ -139,7 +143,7 @@ class Federation:
             bytes_down=sum(one.bytes_down for one in given),
             loss=sum(one.trained.loss * one.upload.update.examples for one in given) / examples,
             accuracy=self.accuracy() if due else None,
-            device_s=None,
+            device_s=_slowest([one.device_s for one in given]),
             drift=self._drift(given),
             ranks=tuple(self._model.fleet.state.mask.sum(axis=1).tolist()),
         )
@@ -147,7 +151,7 @@ class Federation:
     def _start_head(self, number: int) -> RoundResult:
         """A round of all clients in which none trains: the head gets its start."""
         state, scheme = self._model.fleet.state, find_scheme(self._training.quantisation)
-        updates, bytes_up = [], 0
+        updates, bytes_up, times_s = [], 0, []
         for device in self._devices:
             share = self._corpus.clients[device.client.number]
             means = class_means(self._engine, state, self._reading(share))
@@ -157,11 +161,12 @@ class Federation:
             limit_bytes = codec.update_limit_bytes(state.layout)
             updates.append(codec.decode_update(arrived, state.layout, limit_bytes=limit_bytes))
             bytes_up += sent
+            times_s.append(self._looking_s(share, sent))
         closing = fleet_model.start_head(self._model.fleet, updates, scheme)
         self._model = replace(self._model, fleet=closing.model, broadcast=(closing.delta,))
         self._downloads.add(self._model, Parts(False, False, False))
         ranks = tuple(state.mask.sum(axis=1).tolist())
-        return RoundResult(number, bytes_up, 0, 0.0, self.accuracy(), None, None, ranks)
+        return RoundResult(number, bytes_up, 0, None, self.accuracy(), _slowest(times_s), None, ranks)
 
     def accuracy(self) -> float:
         """Of the server's model on the test sample."""
@@ -196,8 +201,29 @@ class Federation:
         limit_bytes = codec.update_limit_bytes(view)
         received = codec.decode_update(arrived, view, limit_bytes=limit_bytes, allowed=task.trained)
         return _Contribution(
-            Upload(device.client, received, trained.loss, arrived), trained, start, bytes_up, bytes_down
+            Upload(device.client, received, trained.loss, arrived),
+            trained,
+            start,
+            bytes_up,
+            bytes_down,
+            self._training_s(device, task.trained, bytes_up + bytes_down),
         )
+
+    def _training_s(self, device: _Device, trained: Mask, transferred_bytes: int) -> float | None:
+        """Modelled time of a client's round."""
+        if self._time is None:
+            return None
+        share = self._corpus.clients[device.client.number]
+        tokens = cost.bucket(share.tokens.longest, self._tokeniser.buckets)
+        steps = self._training.local_steps or math.ceil(len(share.tokens) / self._training.batch_size)
+        return self._time.training_s(trained, tokens, steps) + self._time.transfer_s(transferred_bytes)
+
+    def _looking_s(self, share: Share, transferred_bytes: int) -> float | None:
+        """Modelled time of a client's round in which it only looks at its data."""
+        if self._time is None:
+            return None
+        tokens = cost.bucket(share.tokens.longest, self._tokeniser.buckets)
+        return self._time.looking_s(tokens, len(share.tokens)) + self._time.transfer_s(transferred_bytes)
 
     def _train(self, client: Client, task: Task, start: ModelState, number: int) -> Trained:
         share, training = self._corpus.clients[client.number], self._training
@@ -246,12 +272,25 @@ class Federation:
         return client_drift(self.setup.layout, given[0].start.rows, after)
 
     def _shared_states(self, cache: Path) -> FrozenPrefix:
-        layout, training = self.setup.layout, self._training
+        layout = self.setup.layout
         nothing = compact(layout, layout.empty_rows(), np.zeros_like(self.setup.alive))
-        key = key_of(b"torch float32", training.scale, layout, nothing, self._lowest, self._corpus.everything)
+        key = key_of(b"torch float32", 0.0, layout, nothing, self._lowest, self._corpus.everything)
         lengths = [len(ids) for ids in self._corpus.everything.ids]
         kept = PrefixCache(states_folder(cache, self._run), key, lengths, layout.d_model, STATES_LIMIT_BYTES)
         return FrozenPrefix(self._engine, nothing, self._lowest, EVALUATION_BATCH, kept)
+
+
+def _device_time(run: Run, manifest: Manifest, layout: Layout, training: m.Training) -> DeviceTime | None:
+    profile = run.profile
+    if profile.device is None:
+        return None
+    return DeviceTime(profile.device, profile.link_bytes_per_s, cost.model_of(manifest), layout, training)
+
+
+def _slowest(times_s: list[float | None]) -> float | None:
+    """The time of the device that the others wait for."""
+    known = [one for one in times_s if one is not None]
+    return max(known, default=None)
 
 
 def _rates(training: m.Training, task: Task) -> Rates:

@@ -13,8 +13,8 @@ class RoundResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     round: int
     bytes_up: int
     bytes_down: int
-    loss: float
-    """Mean of the devices' training losses, weighted by examples."""
+    loss: float | None
+    """Mean of the devices' training losses, weighted by examples; None where none trained."""
     accuracy: float | None
     """On the common test sample after the round; None where it was not evaluated."""
     device_s: float | None

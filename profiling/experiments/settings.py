@@ -31,11 +31,23 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluate_every: m.Positive = 2
     """Rounds from one evaluation to the next; the last round is always evaluated."""
     device: m.CostTable | None = None
-    """The device of the modelled time; without it none is modelled. `rankfleet experiment device` measures one."""
+    """The device of the modelled time; without it none is modelled. Such a table
+    is the `cost` of a device in the `capabilities.json` of a demo, or in a file that `agent.capability` names."""
     link_bytes_per_s: m.Positive = 125_000
     """What that device's link carries, up and down."""
     rank_shares: tuple[m.Fraction, ...] = (1.0,)
     """What part of the living ranks a client can train: client `i` has the share at place `i` modulo their number."""
+
+
+class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was tried for the product and is not part of it: for methods that average updates."""
+
+    momentum: m.Fraction = 0.0
+    """Share of the last broadcast that is added to the next (FedAvgM: Hsu et al., arXiv 1909.06335, section 4.3)."""
+    proximal: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    """Pull of a client's ranks towards where its round began (FedProx: Li et al., arXiv 1812.06127, eq. 2)."""
+    freeze_head: bool = False
+    """Leaves the head as it starts (SphereFed: Dong et al., arXiv 2207.09413, section 3.2)."""
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ranks: RankSettings = RankSettings()
     head: HeadSettings = HeadSettings()
     training: TrainingSettings = TrainingSettings()
+    trial: Trial = Trial()
 
 
 PRODUCT = "rankfleet"

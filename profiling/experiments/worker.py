@@ -39,7 +39,7 @@ def main(execute: Execute) -> int:
 
 
 def _outcome(result: Result) -> AnyLine:
-    lost = [one.round for one in result.rounds if not math.isfinite(one.loss)]
+    lost = [one.round for one in result.rounds if one.loss is not None and not math.isfinite(one.loss)]
     if lost:
         return Failure(f"training diverged: the loss of round {lost[0]} is not finite; lower the learning rate")
     return Done(result)

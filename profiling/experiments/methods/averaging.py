@@ -13,9 +13,11 @@ from coordinator.fleet_model import FleetModel, Rules
 from edge_agent.wire.quantise import find_scheme
 from edge_agent.wire.ranks import Layout, Mask, Rows, keep_top
 from edge_agent.wire.rng import generator
+from edge_agent.wire.state import ModelState
 
 from ..method import Client, Model, Parts, Setup, Task, Upload
 from ..views import merge_model, project_model
+from .trials import on_trial, with_momentum
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Averaging(LoraStart):
 
     def task(self, setup: Setup, model: Model, client: Client, number: int) -> Task:
         """All living ranks, or the best of them that the client has room for."""
-        return Task(within_share(model.fleet, client), self.parts(number))
+        return on_trial(setup, model.fleet.state, Task(within_share(model.fleet, client), self.parts(number)))
 
     def parts(self, number: int) -> Parts:
         """`A` and `B`."""
@@ -55,10 +57,13 @@ def average(setup: Setup, model: Model, uploads: Sequence[Upload], parts: Parts,
     updates = [upload.update for upload in uploads]
     examples = sum(update.examples for update in updates)
     loss = sum(upload.loss * upload.update.examples for upload in uploads) / examples
-    closing = fleet_model.close_round(
-        project_model(model.fleet, parts), updates, loss, rules(setup, model, budget_ranks)
-    )
-    return replace(model, fleet=merge_model(model.fleet, closing.model, parts), broadcast=(closing.delta,))
+    momentum = setup.options.trial.momentum
+    earlier = model.memory if isinstance(model.memory, ModelState) else None
+    before = project_model(with_momentum(model.fleet, earlier, momentum), parts)
+    closing = fleet_model.close_round(before, updates, loss, rules(setup, model, budget_ranks))
+    fleet = merge_model(model.fleet, closing.model, parts)
+    memory = model.fleet.state if momentum else model.memory
+    return replace(model, fleet=fleet, broadcast=(closing.delta,), memory=memory)
 
 
 def empty_model(setup: Setup) -> FleetModel:

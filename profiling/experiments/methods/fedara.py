@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..method import Client, Model, Parts, Setup, Task, Upload
 from .averaging import average, budget, empty_model, within_share
+from .trials import on_trial
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class FedAra:
 
     def task(self, setup: Setup, model: Model, client: Client, number: int) -> Task:
         """The most important living ranks that the client has room for."""
-        return Task(within_share(model.fleet, client), self.parts(number))
+        return on_trial(setup, model.fleet.state, Task(within_share(model.fleet, client), self.parts(number)))
 
     def parts(self, number: int) -> Parts:
         """All of them."""
