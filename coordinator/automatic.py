@@ -58,7 +58,7 @@ def budget_ranks(signs: Sequence[Sign], living: int, least: int) -> int:
 
 def threshold(voted: int, living: int) -> float:
     """The share of votes that a rank has by chance, where devices vote for `voted` of `living` ranks."""
-    return voted / living
+    return voted / max(living, 1)
 
 
 def _rising(losses: Sequence[float]) -> bool:

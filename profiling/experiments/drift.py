@@ -23,14 +23,15 @@ def products(layout: Layout, rows: Rows) -> dict[str, Float32]:
     return found
 
 
-def client_drift(layout: Layout, before: Rows, after: Sequence[tuple[Rows, float]]) -> float | None:
+def client_drift(layout: Layout, clients: Sequence[tuple[Rows, Rows, float]]) -> float | None:
     """The root mean square distance of the clients' changes of `B diag(E) A` from their weighted mean, relative to
     that mean's length (Karimireddy et al., arXiv 1910.06378, definition 1 measures the same of gradients).
 
-    `after` are the full tables of each client and its weight. None where the mean is zero.
+    `clients` are the full tables of each before and after its training, and its weight. None where the mean is zero.
     """
-    start = products(layout, before)
-    changes = [(_difference(products(layout, rows), start), weight) for rows, weight in after]
+    changes = [
+        (_difference(products(layout, after), products(layout, before)), weight) for before, after, weight in clients
+    ]
     total = sum(weight for _, weight in changes)
     mean: dict[str, Float32] = {}
     for change, weight in changes:

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
 from coordinator import fleet_model
-from edge_agent import trainer, update
-from edge_agent.calibration import log_prior
-from edge_agent.class_means import class_means
-from edge_agent.optimizer import Rates
-from edge_agent.prefix import FrozenPrefix, PrefixCache, key_of
-from edge_agent.reading import Reading
-from edge_agent.tokenise import Tokeniser
-from edge_agent.trainer import Trained, Work, evaluate, rates_of, trainable
-from edge_agent.watch import Footing
-from edge_agent.wire import codec, cost
-from edge_agent.wire import messages as m
-from edge_agent.wire.pack import TOKENIZER, Manifest, load_manifest, module_layout
+from edge_agent import update
+from edge_agent.trainer import Trained
+from edge_agent.wire import codec
 from edge_agent.wire.quantise import find_scheme
-from edge_agent.wire.ranks import Layout, Mask, Rows, compact
+from edge_agent.wire.ranks import Layout, Rows
 from edge_agent.wire.rng import generator
 from edge_agent.wire.state import ModelState
 
-from .data import Share, SharedStates, load_corpus, states_folder
-from .device_time import DeviceTime
+from .clients import Clients
 from .downloads import Downloads
 from .drift import client_drift
-from .engine import ExperimentEngine
-from .method import Client, Method, Parts, Setup, Task, Upload
+from .method import Client, Method, Parts, Setup, Task, Upload, mean_loss
 from .record import Result, RoundResult
 from .registry import METHODS
 from .settings import Run
@@ -45,10 +30,6 @@ from .views import merge, project, view_of
 
 Say = Callable[[int, int, float | None], None]
 """Told after every round: its number, how many there are, and the accuracy where it was evaluated."""
-
-EVALUATION_BATCH = 32
-STATES_LIMIT_BYTES = 2**40
-"""Experiments run where there is a disk."""
 
 
 def execute(run: Run, pack: Path, dataset: str, cache: Path, say: Say) -> Result:
@@ -65,7 +46,7 @@ def execute(run: Run, pack: Path, dataset: str, cache: Path, say: Say) -> Result
         RankfleetError: the pack or the data cannot be used, or training diverged.
     """
     start_s = time.perf_counter()
-    federation = Federation(run, METHODS[run.method](), pack, dataset, cache)
+    federation = Federation(run, METHODS[run.method](), Clients(run, pack, dataset, cache))
     start_accuracy = federation.accuracy()
     rounds = []
     for number in range(1, run.profile.rounds + 1):
@@ -93,95 +74,76 @@ class _Device:
 
 @dataclass(frozen=True)
 class _Contribution:
-    """What one client gave to a round."""
+    """What one client gave to a round, and what it took."""
 
     upload: Upload
-    trained: Trained
     start: ModelState
+    trained: Trained
     bytes_up: int
     bytes_down: int
     device_s: float | None
 
 
 class Federation:
-    """A fleet of clients and its server in one process; one frozen model for all."""
+    """A fleet and its server: `method` decides, `clients` work, and objects pass between them as on the wire."""
 
-    def __init__(self, run: Run, method: Method, pack: Path, dataset: str, cache: Path) -> None:
-        manifest = load_manifest(pack)
-        options = run.options
+    def __init__(self, run: Run, method: Method, clients: Clients) -> None:
         self._run = run
         self._method = method
-        self._training = m.Training(**msgspec.structs.asdict(options.training))
-        self._tokeniser = Tokeniser(pack / TOKENIZER, manifest.pad_token_id, options.training.max_tokens)
-        self._corpus = load_corpus(dataset, run, self._tokeniser)
-        layout = module_layout(manifest, options.ranks.initial, len(self._corpus.classes))
-        self._engine = ExperimentEngine(pack, layout, scale=options.training.scale)
-        self._lowest = layout.blocks - min(run.profile.depth, layout.blocks)
-        alive = trainable(layout, layout.full_mask(), self._lowest)
-        self.setup = Setup(layout, alive, run.seed, options, run.profile, self._engine.pretrained)
-        self._prefix = self._shared_states(cache)
+        self._clients = clients
+        self._scheme = find_scheme(run.options.training.quantisation)
+        self.setup = Setup(clients.layout, clients.alive, run.seed, run.options, run.profile, clients.engine.pretrained)
         self._model = method.start(self.setup)
-        self._engine.set_base(self._model.base)
+        clients.engine.set_base(self._model.base)
         self._downloads = Downloads()
         self._wire = Wire()
-        self._time = _device_time(run, manifest, self.setup.layout, self._training)
-        self._devices = [self._device(place) for place in range(len(self._corpus.clients))]
+        self._devices = [_Device(client, 0, clients.layout.empty_rows()) for client in clients.all]
+
+    def accuracy(self) -> float:
+        """Of the server's model on the test sample."""
+        return self._clients.accuracy(self._model.fleet.state)
 
     def round(self, number: int) -> RoundResult:
-        """One round: the cohort trains, the server closes, and the model may be evaluated."""
+        """Round `number`: where the options ask for it, the first gives the head its start; in all others the cohort
+        trains and the method closes."""
         if number == 1 and self._run.options.head.start == "class_means":
             return self._start_head(number)
         given = [self._contribute(self._devices[place], number) for place in self._cohort(number)]
         self._model = self._method.close(self.setup, self._model, [one.upload for one in given], number)
-        self._engine.set_base(self._model.base)
+        self._clients.engine.set_base(self._model.base)
         self._downloads.add(self._model, self._method.parts(number))
-        examples = sum(one.upload.update.examples for one in given)
         due = number % self._run.profile.evaluate_every == 0 or number == self._run.profile.rounds
         return RoundResult(
             round=number,
             bytes_up=sum(one.bytes_up for one in given),
             bytes_down=sum(one.bytes_down for one in given),
-            loss=sum(one.trained.loss * one.upload.update.examples for one in given) / examples,
+            loss=mean_loss([one.upload for one in given]),
             accuracy=self.accuracy() if due else None,
             device_s=_slowest([one.device_s for one in given]),
-            drift=self._drift(given),
-            ranks=tuple(self._model.fleet.state.mask.sum(axis=1).tolist()),
+            drift=_drift(self.setup.layout, given),
+            ranks=self._ranks(),
         )
 
     def _start_head(self, number: int) -> RoundResult:
-        """A round of all clients in which none trains: the head gets its start."""
-        state, scheme = self._model.fleet.state, find_scheme(self._training.quantisation)
+        """A round of all clients in which none trains."""
+        state, layout = self._model.fleet.state, self.setup.layout
+        limit_bytes = codec.update_limit_bytes(layout)
         updates, bytes_up, times_s = [], 0, []
         for device in self._devices:
-            share = self._corpus.clients[device.client.number]
-            means = class_means(self._engine, state, self._reading(share))
-            part = update.Part(number, self.setup.alive, 1, device.client.examples, scheme)
-            body = codec.encode_update(update.make_means(part, state, means), state.layout)
-            arrived, sent = self._wire.up(device.client.name, body)
-            limit_bytes = codec.update_limit_bytes(state.layout)
-            updates.append(codec.decode_update(arrived, state.layout, limit_bytes=limit_bytes))
-            bytes_up += sent
-            times_s.append(self._looking_s(share, sent))
-        closing = fleet_model.start_head(self._model.fleet, updates, scheme)
+            client = device.client
+            part = update.Part(number, self.setup.alive, 1, client.examples, self._scheme)
+            made = update.make_means(part, state, self._clients.class_means(client, state))
+            arrived, sent_bytes = self._wire.up(client.name, codec.encode_update(made, layout))
+            updates.append(codec.decode_update(arrived, layout, limit_bytes=limit_bytes))
+            bytes_up += sent_bytes
+            times_s.append(self._clients.looking_s(client, sent_bytes))
+        closing = fleet_model.start_head(self._model.fleet, updates, self._scheme)
         self._model = replace(self._model, fleet=closing.model, broadcast=(closing.delta,))
         self._downloads.add(self._model, Parts(False, False, False))
-        ranks = tuple(state.mask.sum(axis=1).tolist())
-        return RoundResult(number, bytes_up, 0, None, self.accuracy(), _slowest(times_s), None, ranks)
+        return RoundResult(number, bytes_up, 0, None, self.accuracy(), _slowest(times_s), None, self._ranks())
 
-    def accuracy(self) -> float:
-        """Of the server's model on the test sample."""
-        test = self._corpus.test
-        score = evaluate(self._engine, self._model.fleet.state, self._reading(test))
-        return score.correct / score.total
-
-    def _reading(self, share: Share) -> Reading:
-        states = SharedStates(self._prefix, share.places)
-        return Reading(share.tokens, self._tokeniser, EVALUATION_BATCH, EVALUATION_BATCH, states)
-
-    def _device(self, place: int) -> _Device:
-        shares = self._run.profile.rank_shares
-        client = Client(place, len(self._corpus.clients[place].tokens), shares[place % len(shares)])
-        return _Device(client, 0, self.setup.layout.empty_rows())
+    def _ranks(self) -> tuple[int, ...]:
+        return tuple(self._model.fleet.state.mask.sum(axis=1).tolist())
 
     def _cohort(self, number: int) -> list[int]:
         """The same for every method: drawn from the seed and the round alone."""
@@ -190,110 +152,46 @@ class Federation:
 
     def _contribute(self, device: _Device, number: int) -> _Contribution:
         """One client's round, from its download to its upload."""
-        bytes_down = sum(self._wire.down(device.client.name, body)[1] for body in self._downloads.since(device.version))
+        client, missed = device.client, self._downloads.since(device.version)
+        bytes_down = sum(self._wire.down(client.name, body)[1] for body in missed)
         device.version = self._downloads.version
-        task = self._method.task(self.setup, self._model, device.client, number)
+        task = self._method.task(self.setup, self._model, client, number)
         start = task.state or self._model.fleet.state
-        trained = self._train(device.client, task, start, number)
-        body = self._encode(device, task, start, trained, number)
-        arrived, bytes_up = self._wire.up(device.client.name, body)
+        trained = self._clients.train(client, task, start, number)
+        arrived, bytes_up = self._wire.up(client.name, self._encode(device, task, start, trained, number))
         view = view_of(self.setup.layout, task.parts)
         limit_bytes = codec.update_limit_bytes(view)
         received = codec.decode_update(arrived, view, limit_bytes=limit_bytes, allowed=task.trained)
-        return _Contribution(
-            Upload(device.client, received, trained.loss, arrived),
-            trained,
-            start,
-            bytes_up,
-            bytes_down,
-            self._training_s(device, task.trained, bytes_up + bytes_down),
-        )
-
-    def _training_s(self, device: _Device, trained: Mask, transferred_bytes: int) -> float | None:
-        """Modelled time of a client's round."""
-        if self._time is None:
-            return None
-        share = self._corpus.clients[device.client.number]
-        tokens = cost.bucket(share.tokens.longest, self._tokeniser.buckets)
-        steps = self._training.local_steps or math.ceil(len(share.tokens) / self._training.batch_size)
-        return self._time.training_s(trained, tokens, steps) + self._time.transfer_s(transferred_bytes)
-
-    def _looking_s(self, share: Share, transferred_bytes: int) -> float | None:
-        """Modelled time of a client's round in which it only looks at its data."""
-        if self._time is None:
-            return None
-        tokens = cost.bucket(share.tokens.longest, self._tokeniser.buckets)
-        return self._time.looking_s(tokens, len(share.tokens)) + self._time.transfer_s(transferred_bytes)
-
-    def _train(self, client: Client, task: Task, start: ModelState, number: int) -> Trained:
-        share, training = self._corpus.clients[client.number], self._training
-        work = Work(
-            task.trained,
-            share.tokens,
-            self._tokeniser,
-            training,
-            self._run.seed,
-            (client.name, number),
-            prefix=SharedStates(self._prefix, share.places),
-            rates=_rates(training, task),
-            adjust=task.adjust,
-            prior=log_prior(share.tokens.labels, self.setup.layout.classes, training.calibration),
-        )
-        blocks = self.setup.layout.blocks
-        footing = Footing(training.batch_size, self._lowest, kept_blocks=blocks)
-        return trainer.train(self._engine, start, work, footing, None, lambda *_: None)
+        upload = Upload(client, received, trained.loss, arrived)
+        device_s = self._clients.training_s(client, task.trained, bytes_up + bytes_down)
+        return _Contribution(upload, start, trained, bytes_up, bytes_down, device_s)
 
     def _encode(self, device: _Device, task: Task, start: ModelState, trained: Trained, number: int) -> bytes:
         """The object that the client sends, by the product's quantisation with error feedback."""
         layout, parts = self.setup.layout, task.parts
         view = view_of(layout, parts)
         budget = self._method.budget_ranks(self.setup, self._model, number)
-        part = update.Part(
-            round=number,
-            trained=task.trained,
-            budget_ranks=budget or int(self._model.fleet.state.mask.sum()),
-            examples=device.client.examples,
-            scheme=find_scheme(self._training.quantisation),
-        )
+        living = int(self._model.fleet.state.mask.sum())
+        part = update.Part(number, task.trained, budget or living, device.client.examples, self._scheme)
         before = replace(start, layout=view, rows=project(layout, start.rows, parts))
         after = project(layout, trained.rows, parts)
         residual = project(layout, device.residual, parts)
         made, left = update.make_update(part, before, after, trained.scores, residual)
-        device.residual = merge(layout, device.residual, left, parts)
+        if task.feedback:
+            device.residual = merge(layout, device.residual, left, parts)
         return codec.encode_update(made, view)
 
-    def _drift(self, given: list[_Contribution]) -> float | None:
-        after = []
-        for one in given:
-            rows = self.setup.layout.empty_rows()
-            for module, slots in self.setup.layout.living(one.start.mask):
-                rows[module.name][slots] = one.trained.rows[module.name]
-            after.append((rows, float(one.upload.update.examples)))
-        return client_drift(self.setup.layout, given[0].start.rows, after)
 
-    def _shared_states(self, cache: Path) -> FrozenPrefix:
-        layout = self.setup.layout
-        nothing = compact(layout, layout.empty_rows(), np.zeros_like(self.setup.alive))
-        key = key_of(b"torch float32", 0.0, layout, nothing, self._lowest, self._corpus.everything)
-        lengths = [len(ids) for ids in self._corpus.everything.ids]
-        kept = PrefixCache(states_folder(cache, self._run), key, lengths, layout.d_model, STATES_LIMIT_BYTES)
-        return FrozenPrefix(self._engine, nothing, self._lowest, EVALUATION_BATCH, kept)
+def _drift(layout: Layout, given: Sequence[_Contribution]) -> float | None:
+    changes = []
+    for one in given:
+        after = layout.empty_rows()
+        for module, slots in layout.living(one.start.mask):
+            after[module.name][slots] = one.trained.rows[module.name]
+        changes.append((one.start.rows, after, float(one.upload.update.examples)))
+    return client_drift(layout, changes)
 
 
-def _device_time(run: Run, manifest: Manifest, layout: Layout, training: m.Training) -> DeviceTime | None:
-    profile = run.profile
-    if profile.device is None:
-        return None
-    return DeviceTime(profile.device, profile.link_bytes_per_s, cost.model_of(manifest), layout, training)
-
-
-def _slowest(times_s: list[float | None]) -> float | None:
-    """The time of the device that the others wait for."""
-    known = [one for one in times_s if one is not None]
-    return max(known, default=None)
-
-
-def _rates(training: m.Training, task: Task) -> Rates:
-    """The learning rates, zero for what does not learn."""
-    rates, parts = rates_of(training), task.parts
-    return replace(rates, a=rates.a * parts.a, e=rates.e * parts.e, b=rates.b * parts.b, head=rates.head * task.head)
+def _slowest(times_s: Sequence[float | None]) -> float | None:
+    """The time of the device that the others wait for; None where none is modelled."""
+    return max((one for one in times_s if one is not None), default=None)

@@ -70,6 +70,8 @@ class Task:
     parts: Parts = ALL
     head: bool = True
     adjust: Adjust | None = None
+    feedback: bool = True
+    """Whether what quantisation loses is kept for the client's next round: not where a rank means another by then."""
     state: ModelState | None = None
     """What the client starts from, where that is not the server's state; its update is the change of this."""
 
@@ -98,6 +100,12 @@ class Upload:
     update: Update
     loss: float
     body: bytes
+
+
+def mean_loss(uploads: Sequence[Upload]) -> float:
+    """The clients' mean training loss, weighted by examples."""
+    examples = sum(upload.update.examples for upload in uploads)
+    return sum(upload.loss * upload.update.examples for upload in uploads) / examples
 
 
 class Method(Protocol):

@@ -15,7 +15,7 @@ from edge_agent.wire.ranks import Layout, Mask, Rows, keep_top
 from edge_agent.wire.rng import generator
 from edge_agent.wire.state import ModelState
 
-from ..method import Client, Model, Parts, Setup, Task, Upload
+from ..method import Client, Model, Parts, Setup, Task, Upload, mean_loss
 from ..views import merge_model, project_model
 from .trials import on_trial, with_momentum
 
@@ -55,12 +55,10 @@ class Averaging(LoraStart):
 def average(setup: Setup, model: Model, uploads: Sequence[Upload], parts: Parts, budget_ranks: int) -> Model:
     """The product's aggregation and arbitration, to `budget_ranks`, in the view of the parts that travelled."""
     updates = [upload.update for upload in uploads]
-    examples = sum(update.examples for update in updates)
-    loss = sum(upload.loss * upload.update.examples for upload in uploads) / examples
     momentum = setup.options.trial.momentum
     earlier = model.memory if isinstance(model.memory, ModelState) else None
     before = project_model(with_momentum(model.fleet, earlier, momentum), parts)
-    closing = fleet_model.close_round(before, updates, loss, rules(setup, model, budget_ranks))
+    closing = fleet_model.close_round(before, updates, mean_loss(uploads), rules(setup, model, budget_ranks))
     fleet = merge_model(model.fleet, closing.model, parts)
     memory = model.fleet.state if momentum else model.memory
     return replace(model, fleet=fleet, broadcast=(closing.delta,), memory=memory)

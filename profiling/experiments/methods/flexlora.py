@@ -43,7 +43,7 @@ class FlexLora(Averaging):
         """The first slots of every module, as many as the client has room for; it holds no others."""
         state = model.fleet.state
         mask = first_slots(state.mask, client.rank_share)
-        return Task(mask, self.parts(number), state=replace(state, mask=mask))
+        return Task(mask, self.parts(number), feedback=False, state=replace(state, mask=mask))
 
     def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
         """The best approximation, of the server's rank, of the weighted mean of the clients' products."""

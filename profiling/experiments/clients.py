@@ -1,0 +1,129 @@
+"""What happens at the clients of a run: training, looking at their data, and the time that it would take a device.
+
+All clients share one frozen model, and one set of states that its lowest blocks make of all texts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge_agent import trainer
+from edge_agent.calibration import log_prior
+from edge_agent.class_means import class_means
+from edge_agent.optimizer import Rates
+from edge_agent.prefix import FrozenPrefix, PrefixCache, key_of
+from edge_agent.reading import Reading
+from edge_agent.tokenise import Tokeniser
+from edge_agent.trainer import Trained, Work, evaluate, rates_of, trainable
+from edge_agent.watch import Footing
+from edge_agent.wire import cost
+from edge_agent.wire import messages as m
+from edge_agent.wire.pack import TOKENIZER, load_manifest, module_layout
+from edge_agent.wire.ranks import Mask, Rows, compact
+from edge_agent.wire.state import ModelState
+
+from .data import Share, SharedStates, load_corpus, states_folder
+from .device_time import DeviceTime
+from .engine import ExperimentEngine
+from .method import Client, Task
+from .settings import Run
+
+EVALUATION_BATCH = 32
+STATES_LIMIT_BYTES = 2**40
+"""Experiments run where there is a disk."""
+
+
+class Clients:
+    """The clients of `run`; `all` are in the order of the split, and `alive` are the ranks that there are at first.
+
+    Raises:
+        RankfleetError: the pack or the data cannot be used.
+    """
+
+    def __init__(self, run: Run, pack: Path, dataset: str, cache: Path) -> None:
+        manifest = load_manifest(pack)
+        options, profile = run.options, run.profile
+        self._seed = run.seed
+        self._training = m.Training(**msgspec.structs.asdict(options.training))
+        self._tokeniser = Tokeniser(pack / TOKENIZER, manifest.pad_token_id, options.training.max_tokens)
+        self._corpus = load_corpus(dataset, run, self._tokeniser)
+        self.layout = module_layout(manifest, options.ranks.initial, len(self._corpus.classes))
+        self.engine = ExperimentEngine(pack, self.layout, scale=options.training.scale)
+        self._lowest = self.layout.blocks - min(profile.depth, self.layout.blocks)
+        self.alive = trainable(self.layout, self.layout.full_mask(), self._lowest)
+        self._prefix = self._shared_states(states_folder(cache, run))
+        sizes = [len(share.tokens) for share in self._corpus.clients]
+        shares = profile.rank_shares
+        self.all = tuple(Client(place, size, shares[place % len(shares)]) for place, size in enumerate(sizes))
+        self._time = None
+        if profile.device is not None:
+            model = cost.model_of(manifest)
+            self._time = DeviceTime(profile.device, profile.link_bytes_per_s, model, self.layout, self._training)
+
+    def train(self, client: Client, task: Task, start: ModelState, number: int) -> Trained:
+        """The client's training in round `number`, by the product's trainer."""
+        share, training = self._corpus.clients[client.number], self._training
+        work = Work(
+            task.trained,
+            share.tokens,
+            self._tokeniser,
+            training,
+            self._seed,
+            (client.name, number),
+            prefix=SharedStates(self._prefix, share.places),
+            rates=_rates(training, task),
+            adjust=task.adjust,
+            prior=log_prior(share.tokens.labels, self.layout.classes, training.calibration),
+        )
+        footing = Footing(training.batch_size, self._lowest, kept_blocks=self.layout.blocks)
+        return trainer.train(self.engine, start, work, footing, None, lambda *_: None)
+
+    def class_means(self, client: Client, state: ModelState) -> Rows:
+        """The means of the client's classes."""
+        return class_means(self.engine, state, self._reading(self._corpus.clients[client.number]))
+
+    def accuracy(self, state: ModelState) -> float:
+        """Of `state` on the test sample."""
+        score = evaluate(self.engine, state, self._reading(self._corpus.test))
+        return score.correct / score.total
+
+    def training_s(self, client: Client, trained: Mask, transferred_bytes: int) -> float | None:
+        """Modelled time of a client's round; None where the profile has no device."""
+        if self._time is None:
+            return None
+        steps = self._training.local_steps or math.ceil(client.examples / self._training.batch_size)
+        return self._time.training_s(trained, self._tokens(client), steps) + self._time.transfer_s(transferred_bytes)
+
+    def looking_s(self, client: Client, transferred_bytes: int) -> float | None:
+        """Modelled time of a client's round in which it only looks at its data."""
+        if self._time is None:
+            return None
+        looking_s = self._time.looking_s(self._tokens(client), client.examples)
+        return looking_s + self._time.transfer_s(transferred_bytes)
+
+    def _tokens(self, client: Client) -> int:
+        return cost.bucket(self._corpus.clients[client.number].tokens.longest, self._tokeniser.buckets)
+
+    def _reading(self, share: Share) -> Reading:
+        states = SharedStates(self._prefix, share.places)
+        return Reading(share.tokens, self._tokeniser, EVALUATION_BATCH, EVALUATION_BATCH, states)
+
+    def _shared_states(self, folder: Path) -> FrozenPrefix:
+        """Nothing lives below the trained blocks, so the scale of the ranks does not matter to these states."""
+        layout = self.layout
+        nothing = compact(layout, layout.empty_rows(), np.zeros_like(self.alive))
+        key = key_of(b"torch float32", 0.0, layout, nothing, self._lowest, self._corpus.everything)
+        lengths = [len(ids) for ids in self._corpus.everything.ids]
+        kept = PrefixCache(folder, key, lengths, layout.d_model, STATES_LIMIT_BYTES)
+        return FrozenPrefix(self.engine, nothing, self._lowest, EVALUATION_BATCH, kept)
+
+
+def _rates(training: m.Training, task: Task) -> Rates:
+    """The learning rates, zero for what does not learn."""
+    rates, parts = rates_of(training), task.parts
+    return replace(rates, a=rates.a * parts.a, e=rates.e * parts.e, b=rates.b * parts.b, head=rates.head * task.head)
