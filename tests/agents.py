@@ -35,6 +35,7 @@ TRAINING = m.Training(
     weight_decay=0.01,
     scale=0.7,
     max_tokens=16,
+    calibration=0.0,
     importance="magnitude",
     quantisation="int8",
 )
@@ -88,6 +89,7 @@ def plan_for(state: ModelState, refs: tuple[m.ObjectRef, ...] = (), **changes: o
         version=state.version,
         deltas=refs,
         state_sha256=states.digest(state),
+        work="train",
         trained=pack_mask(state.mask),
         budget_ranks=int(state.mask.sum()),
         lowest_block=0,

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.config import CoordinatorConfig, RankSettings, RoundSettings, TrainingSettings
+from coordinator.config import CoordinatorConfig, HeadSettings, RankSettings, RoundSettings, TrainingSettings
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
 from edge_agent.config import AgentConfig, MemorySettings, PrefixSettings
@@ -24,13 +24,14 @@ SETTINGS = (
     CoordinatorConfig,
     RoundSettings,
     RankSettings,
+    HeadSettings,
     TrainingSettings,
     BrokerSettings,
     AgentConfig,
     MemorySettings,
     PrefixSettings,
 )
-SECTIONS = {"broker", "round", "ranks", "training", "memory", "prefix"}
+SECTIONS = {"broker", "round", "ranks", "head", "training", "memory", "prefix"}
 
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)

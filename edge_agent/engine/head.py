@@ -50,7 +50,7 @@ class FirstPooling:
 
     def pool(self, hidden: Float32, attention_mask: Int32) -> Float32:
         """See `Pooling`."""
-        return hidden[:, 0]
+        return hidden[:, 0].copy()
 
     def pull(self, hidden: Float32, attention_mask: Int32, d_pooled: Float32) -> Float32:
         """See `Pooling`."""

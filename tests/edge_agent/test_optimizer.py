@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from edge_agent.wire.state import seed_state
 LAYOUT = Layout((Module("low", 0, 6, 4), Module("high", 1, 4, 8)), slots=4, classes=3, d_model=5)
 LIVING = np.array([[True, True, False, True], [True, False, True, True]])
 TRAINED = np.array([[True, False, False, True], [False, False, False, True]])
-RATES = Rates(a=1e-3, e=2e-2, b=1e-3, head=5e-3, weight_decay=0.1)
+RATES = Rates(a=1e-3, e=2e-2, b=3e-3, head=5e-3, weight_decay=0.1)
 
 
 def _gradients(step: int, rows: Rows) -> Rows:
@@ -40,8 +42,9 @@ def _torch_steps(steps: int) -> Rows:
     for tensor in (t for tensors in parts.values() for t in tensors):
         tensor.requires_grad_()
     groups = [
-        {"params": [t for m in LAYOUT.modules for t in parts[m.name][::2]], "lr": RATES.factors},
+        {"params": [parts[m.name][0] for m in LAYOUT.modules], "lr": RATES.a},
         {"params": [parts[m.name][1] for m in LAYOUT.modules], "lr": RATES.e},
+        {"params": [parts[m.name][2] for m in LAYOUT.modules], "lr": RATES.b},
         {"params": parts[HEAD], "lr": RATES.head},
     ]
     oracle = torch.optim.AdamW(groups, weight_decay=RATES.weight_decay)
@@ -86,6 +89,19 @@ def test_a_zero_gradient_leaves_only_the_decay() -> None:
     rows, before, optimizer = _rows(), _rows(), _optimizer()
     optimizer.step(rows, {name: np.zeros_like(table) for name, table in rows.items()})
     assert np.allclose(rows[HEAD], before[HEAD] * (1 - RATES.head * RATES.weight_decay), rtol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["a", "e", "b", "head"])
+def test_a_part_whose_rate_is_zero_stays_as_it_is(part: str) -> None:
+    rates = dataclasses.replace(RATES, **{part: 0.0})
+    rows, before = _rows(), _rows()
+    optimizer = AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), rates)
+    for step in range(3):
+        optimizer.step(rows, _gradients(step, rows))
+    moved = {"head": bool((rows[HEAD] != before[HEAD]).any())}
+    for name, columns in (("a", slice(0, 6)), ("e", slice(6, 7)), ("b", slice(7, None))):
+        moved[name] = bool((rows["low"][[0, 2], columns] != before["low"][[0, 2], columns]).any())
+    assert moved == {name: name != part for name in moved}
 
 
 def test_the_first_step_has_the_length_of_the_learning_rate() -> None:

@@ -26,7 +26,7 @@ FETCHES = {Phase.FETCHING: ev.FetchPack, Phase.CATCHING_UP: ev.Fetch}
 def plan_of(version: int, variant: int = 0) -> m.Plan:
     """The plan of the round that starts from `version`."""
     deltas = tuple(m.ObjectRef("delta", bytes([version, i]) * 16, 9) for i in range(variant))
-    return m.Plan(version + 1, 99, version, deltas, SHA, b"\xff", 200, 0, 120.0)
+    return m.Plan(version + 1, 99, version, deltas, SHA, "train", b"\xff", 200, 0, 120.0)
 
 
 def final_of(version: int) -> m.Final:

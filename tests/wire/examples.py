@@ -27,6 +27,7 @@ TRAINING = m.Training(
     weight_decay=0.01,
     scale=1.0,
     max_tokens=64,
+    calibration=0.5,
     importance="magnitude",
     quantisation="int8",
 )
@@ -91,6 +92,7 @@ FROM_COORDINATOR: tuple[m.Message, ...] = (
         version=3,
         deltas=(DELTA,),
         state_sha256=SHA,
+        work="train",
         trained=b"\xff\x0f",
         budget_ranks=200,
         lowest_block=2,

@@ -48,7 +48,7 @@ def test_a_decoders_class_is_told_from_its_last_normed_state(family: str) -> Non
     loss = functional.cross_entropy(logits, torch.tensor(labels, dtype=torch.long))
     loss.backward()
     got = objective.loss(HIDDEN, BATCH, labels, HEAD)
-    np.testing.assert_allclose(objective.logits(HIDDEN, BATCH, HEAD), logits.detach(), atol=1e-4)
+    np.testing.assert_allclose(objective.pooled(HIDDEN, BATCH), last.detach(), atol=1e-5)
     assert got.value == pytest.approx(loss.item(), rel=1e-5)
     assert got.correct == (logits.argmax(1).numpy() == labels).sum()
     np.testing.assert_allclose(got.d_head, head.grad, atol=1e-5)

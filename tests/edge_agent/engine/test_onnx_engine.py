@@ -138,11 +138,28 @@ def test_ranks_whose_e_is_zero_change_no_logit(engine: BlockwiseEngine, layout: 
     np.testing.assert_allclose(got, engine.logits(batch, frozen, micro_batch=2), atol=1e-6)
 
 
-def test_gradients_through_the_models_own_pooler(layout: Layout, tmp_path: Path) -> None:
-    pack_dir = tmp_path / "pack"
+def pooled_by(pooling: str, pack_dir: Path) -> Path:
+    """`tiny_pack` with another pooling."""
     shutil.copytree(tiny_pack(), pack_dir)
-    manifest = msgspec.structs.replace(load_manifest(pack_dir), pooling="pooler")
+    manifest = msgspec.structs.replace(load_manifest(pack_dir), pooling=pooling)
     (pack_dir / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    return pack_dir
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_what_the_head_saw_stays_as_it_was_when_the_engine_goes_on(
+    layout: Layout, tmp_path: Path, pooling: str
+) -> None:
+    engine = BlockwiseEngine(pooled_by(pooling, tmp_path / "pack"), layout, threads=1, scale=SCALE)
+    rows, batch = make_rows(layout, RANKS["mixed"]), make_batch((9, 3))
+    pooled = engine.pooled(batch, rows, micro_batch=2)
+    before = pooled.copy()
+    engine.pooled(Batch(batch.input_ids[::-1], batch.attention_mask[::-1]), rows, micro_batch=2)
+    np.testing.assert_array_equal(pooled, before)
+
+
+def test_gradients_through_the_models_own_pooler(layout: Layout, tmp_path: Path) -> None:
+    pack_dir = pooled_by("pooler", tmp_path / "pack")
     rows, batch = make_rows(layout, RANKS["mixed"]), make_batch((9, 3, 7))
     expected = torch_gradients(pack_dir, tiny_source(tiny_pack()), batch, rows, SCALE)
     engine = BlockwiseEngine(pack_dir, layout, threads=1, scale=SCALE)
