@@ -2,8 +2,9 @@
 
 The frozen weights lie on the device in float32, dequantised once: four bytes a parameter, whatever the pack stores.
 Linear layers compute `x W0 + bias + s * ((x A^T) * E) B` with factors as tables hold them, so that autograd gives
-their gradients. As in the other engine the inputs of the blocks that train are kept, and a block is computed again on
-the way back, except the `kept_blocks` uppermost, whose autograd graphs are kept.
+their gradients; they leave padding out, so its states are zeros, which no token looks at. As in the other engine the
+inputs of the blocks that train are kept, and a block is computed again on the way back, except the `kept_blocks`
+uppermost, whose autograd graphs are kept.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class TorchEngine:
         loss = self._objective.loss(hidden, batch, batch.labels, rows[HEAD])
         gradients = {m.name: np.zeros_like(rows[m.name]) for m in self._layout.modules if m.block >= lowest_block}
         dy = self._tensor(loss.d_hidden.reshape(-1, self._layout.d_model))
-        for block in reversed(range(stop, self._layout.blocks)):
-            dy = self._backward(passing, block, dy, gradients)
+        for block in reversed(range(stop, self._layout.blocks)):  # the input of the last of them needs no gradient
+            dy = self._backward(passing, block, dy, gradients, below=block > stop)
         return Gradients(loss.value, {**gradients, HEAD: loss.d_head}, loss.correct)
 
     def logits(self, batch: Batch, rows: Rows, *, micro_batch: int) -> Float32:
@@ -131,19 +132,21 @@ class TorchEngine:
     def _embed(self, passing: _Pass) -> Float32:
         return embed(self._weights, self._manifest, passing.batch.input_ids, passing.micro_batch)
 
-    def _backward(self, passing: _Pass, block: int, dy: Tensor, gradients: Rows) -> Tensor:
-        """Adds the gradients of the block's modules to `gradients`; returns that of the block's input."""
+    def _backward(self, passing: _Pass, block: int, dy: Tensor, gradients: Rows, *, below: bool) -> Tensor:
+        """Adds the gradients of the block's modules to `gradients`; returns that of its input, if `below` needs it."""
         kept, x = passing.graphs.pop(block, None), passing.inputs.pop(block)
-        dx = []
+        dx: list[Tensor] = []
         for index, part in enumerate(passing.parts()):
             recorded = kept[index] if kept else self._record(passing, block, x, part)
             names = list(recorded.ranks)
             tables = [recorded.ranks[name] for name in names]
-            d_part, *d_tables = torch.autograd.grad(recorded.y, [recorded.x, *tables], dy[part.tokens])
-            dx.append(d_part)
+            wanted = [*tables, recorded.x] if below else tables
+            found = torch.autograd.grad(recorded.y, wanted, dy[part.tokens])
+            d_tables, d_part = found[: len(tables)], found[len(tables) :]
+            dx.extend(d_part)
             for name, d_table in zip(names, d_tables, strict=True):
                 gradients[name] += d_table.cpu().numpy()
-        return torch.cat(dx)
+        return torch.cat(dx) if dx else dy
 
     def _record(self, passing: _Pass, block: int, x: Tensor, part: _Part) -> _Recorded:
         """One micro-batch through a block, with all that autograd needs."""
@@ -162,9 +165,12 @@ class TorchEngine:
 
         def linear(x: Tensor, local: str) -> Tensor:
             weight, bias = frozen[f"{local}.weight"], frozen.get(f"{local}.bias")
-            y = x @ weight if bias is None else torch.addmm(bias, x, weight)
+            real = x if part.real is None else x[part.real]
+            y = real @ weight if bias is None else torch.addmm(bias, real, weight)
             table = ranks.get(names[local])
-            return y if table is None else y + self._adapter(x, table)
+            if table is not None:
+                y = y + self._adapter(real, table)
+            return y if part.real is None else x.new_zeros(len(x), y.shape[1]).index_copy(0, part.real, y)
 
         return self._graph.run({"x": x, "mask": part.mask, **places, **frozen}, linear)
 
@@ -184,10 +190,11 @@ class TorchEngine:
 
 
 class _Part(NamedTuple):
-    """One micro-batch: where its tokens lie, and its additive mask."""
+    """One micro-batch: where its tokens lie, its additive mask, and which of its tokens are no padding (None: all)."""
 
     tokens: slice
     mask: Tensor
+    real: Tensor | None
 
 
 class _Recorded(NamedTuple):
@@ -214,7 +221,9 @@ class _Pass(NamedTuple):
         sequences, length = self.batch.input_ids.shape
         for start in range(0, sequences, self.micro_batch):
             end = min(start + self.micro_batch, sequences)
-            yield _Part(slice(start * length, end * length), self.mask[start:end])
+            padded = self.batch.attention_mask[start:end]
+            real = None if padded.all() else torch.from_numpy(np.flatnonzero(padded)).to(self.mask.device)
+            yield _Part(slice(start * length, end * length), self.mask[start:end], real)
 
 
 def _device(name: TorchDevice) -> torch.device:
