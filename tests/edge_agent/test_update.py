@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.update import Part, drop_pruned, local_votes, make_update, relative
+from edge_agent.update import Part, drop_pruned, local_votes, make_means, make_update, relative
 from edge_agent.wire.codec import decode_update, encode_update
 from edge_agent.wire.errors import PayloadError
 from edge_agent.wire.quantise import SCHEMES
@@ -68,6 +68,34 @@ def test_the_update_travels() -> None:
     assert (back.round, back.version, back.examples) == (7, 6, 50)
     assert np.array_equal(back.votes, update.votes)
     assert np.array_equal(back.scores, update.scores)
+
+
+def _means() -> Rows:
+    """Of a device that has but the second class."""
+    table = np.zeros((2, 5), np.float32)
+    table[1] = [0.5, -2.0, 0.25, 3.0, 1.0]
+    return {HEAD: table}
+
+
+@given(NAMES)
+def test_class_means_travel_without_a_rank(name: str) -> None:
+    update = make_means(_part(name), _state(), _means())
+    back = decode_update(encode_update(update, LAYOUT), LAYOUT, limit_bytes=10_000, allowed=TRAINED)
+    assert (back.round, back.version, back.examples) == (7, 6, 50)
+    assert not back.votes.any() and not back.scores.any() and not back.changes.ranks.any()
+    assert back.changes.classes.tolist() == [False, True], "classes that do not occur are not sent"
+    (row,) = back.changes.rows()[HEAD]
+    np.testing.assert_allclose(row[:-1], _means()[HEAD][1, :-1], atol=0.25 if name == "int4" else 0.02)
+    assert row[-1] == 1, "shares are exact in every scheme"
+
+
+def test_what_quantisation_takes_from_class_means_is_not_kept() -> None:
+    """They are no change of the head, so what they lack must not be added to one."""
+    state, means = _state(), _means()
+    before = {name: table.copy() for name, table in state.rows.items()}
+    make_means(_part("int4"), state, means)
+    assert np.array_equal(means[HEAD], _means()[HEAD])
+    assert all(np.array_equal(state.rows[name], before[name]) for name in before)
 
 
 def test_a_device_votes_for_the_budget_s_share_of_what_it_trained() -> None:

@@ -14,7 +14,7 @@ from edge_agent.engine.protocol import Batch
 from edge_agent.engine.torch_engine import TorchEngine
 from edge_agent.wire.errors import ConfigError, EngineError
 from edge_agent.wire.pack import load_manifest, module_layout
-from edge_agent.wire.ranks import Layout, Rows
+from edge_agent.wire.ranks import HEAD, Layout, Rows
 from tests.edge_agent.engine.test_families import (
     CLASSES,
     DECODERS,
@@ -85,6 +85,18 @@ def test_what_is_kept_and_computed_together_changes_no_result(
     whole = engine.step(batch, rows, lowest_block=0, micro_batch=4)
     got = engine.step(batch, rows, lowest_block=0, micro_batch=micro_batch, kept_blocks=kept_blocks)
     assert_equal_gradients(got, whole)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_the_head_sees_is_the_same(family: str, device: Device) -> None:
+    mine, theirs, layout = make_engines(family, CLASSES, device)
+    rows, batch = make_rows(layout), make_batch()
+    expected = theirs.pooled(batch, rows, micro_batch=2)
+    assert expected.shape == (len(batch.input_ids), layout.d_model)
+    np.testing.assert_allclose(mine.pooled(batch, rows, micro_batch=3), expected, atol=1e-5)
+    for engine in (mine, theirs):
+        logits = engine.logits(batch, rows, micro_batch=1)
+        np.testing.assert_allclose(expected @ rows[HEAD][:, :-1].T + rows[HEAD][:, -1], logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
