@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator import fleet_model
-from coordinator.fleet_model import FleetModel, close_round, from_checkpoint, to_checkpoint
+from coordinator.arbitrate import cast, empty_ballot
+from coordinator.automatic import read_sign
+from coordinator.fleet_model import FleetModel, Rules, close_round, from_checkpoint, to_checkpoint
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update, apply_delta, decode_delta
 from edge_agent.wire.errors import PayloadError
@@ -45,8 +47,12 @@ def same(left: FleetModel, right: FleetModel) -> bool:
     )
 
 
+def rules(budget_ranks: int) -> Rules:
+    return Rules(budget_ranks, 0.5, SCHEME)
+
+
 def after_a_round(seeds: list[int], budget: int = 4) -> FleetModel:
-    return close_round(fleet_model.start(LAYOUT, 1), map(an_update, seeds), budget, 0.5, SCHEME).model
+    return close_round(fleet_model.start(LAYOUT, 1), map(an_update, seeds), 1.5, rules(budget)).model
 
 
 @settings(deadline=None)
@@ -59,7 +65,7 @@ def test_the_order_of_updates_does_not_matter(seeds: list[int], random: Random) 
 
 def test_the_delta_leads_from_the_old_state_to_the_new_to_the_bit() -> None:
     model = fleet_model.start(LAYOUT, 1)
-    closing = close_round(model, [an_update(1), an_update(2)], 4, 0.5, SCHEME)
+    closing = close_round(model, [an_update(1), an_update(2)], 1.5, rules(4))
     state = apply_delta(model.state, decode_delta(closing.delta, LAYOUT))
     assert states.digest(state) == states.digest(closing.model.state)
     assert (state.version, int(state.mask.sum())) == (1, 4)
@@ -88,7 +94,7 @@ def test_a_model_from_a_checkpoint_goes_on_like_the_original() -> None:
     change[HEAD] = np.ones((2, 5), dtype=np.float32)
     rows, _ = quantise_rows(LAYOUT, change, LAYOUT.empty_rows(), ranks, SCHEME)
     update = Update(2, 1, 10, ranks, ranks.astype(np.float32), rows)
-    closings = [close_round(one, [update], 2, 0.5, SCHEME) for one in (model, restored)]
+    closings = [close_round(one, [update], 1.5, rules(2)) for one in (model, restored)]
     assert closings[0].delta == closings[1].delta
     assert same(closings[0].model, closings[1].model)
 
@@ -100,3 +106,22 @@ def test_a_checkpoint_of_another_layout_is_refused() -> None:
         from_checkpoint(checkpoint, other)
     with pytest.raises(PayloadError, match="6 scores, got 5"):
         from_checkpoint(checkpoint._replace(scores=checkpoint.scores[8:]), LAYOUT)
+
+
+def test_every_round_of_training_leaves_its_sign() -> None:
+    start, updates = fleet_model.start(LAYOUT, 1), [an_update(1), an_update(2)]
+    ballot = empty_ballot(LAYOUT)
+    for update in updates:
+        ballot = cast(ballot, update)
+    importance = ballot.importance(start.importance)
+    first = close_round(start, updates, 1.5, rules(4)).model
+    assert first.signs == (read_sign(1.5, start.state.mask, ballot, importance, 4),)
+    second = close_round(first, [], 1.2, rules(4)).model
+    assert (second.signs[0], second.signs[1].loss) == (first.signs[0], 1.2)
+
+
+def test_a_round_without_training_leaves_no_sign() -> None:
+    trained = after_a_round([1])
+    assert close_round(trained, [], None, rules(4)).model.signs == trained.signs
+    means = fleet_model.start_head(trained, [], SCHEME).model
+    assert means.signs == trained.signs

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator import fleet_model
+from coordinator.automatic import Sign, budget_ranks
 from coordinator.config import CoordinatorConfig
 from coordinator.objects import Objects
 from coordinator.plans import Planner
@@ -19,7 +22,7 @@ from coordinator.store import Checkpoint, Store
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.errors import BudgetError, ConfigError
-from edge_agent.wire.ranks import unpack_mask
+from edge_agent.wire.ranks import keep_top, unpack_mask
 from tests.models import tiny_pack
 from tests.runs import CAPABILITY
 from tests.scripted import make_config
@@ -68,7 +71,7 @@ def test_a_plan_says_what_to_train_from_which_state(planner: Planner) -> None:
     assert (plan.round, plan.rounds, plan.version, plan.deltas) == (1, 2, 0, ())
     assert (plan.lowest_block, plan.deadline_s) == (0, 600.0)
     assert plan.state_sha256 == states.digest(model.state)
-    assert plan.budget_ranks == planner.budget_ranks(1)
+    assert plan.budget_ranks == planner.rules(model, 1).budget_ranks
 
 
 @NEVER_MORE
@@ -124,4 +127,44 @@ def test_phases_that_do_not_fit_the_rounds_are_refused(tmp_path: Path) -> None:
     late = msgspec.structs.replace(config, ranks=msgspec.structs.replace(config.ranks, warmup_rounds=2))
     with pytest.raises(ConfigError, match="warm-up"):
         make_planner(late, store)
+    store.close()
+
+
+def a_planner_that_follows(folder: Path, store: Store, **ranks: Any) -> Planner:
+    config = make_config(folder)
+    return make_planner(msgspec.structs.replace(config, ranks=msgspec.structs.replace(config.ranks, **ranks)), store)
+
+
+def test_a_target_that_follows_the_rounds_prunes_by_what_they_showed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "coordinator.db")
+    planner = a_planner_that_follows(tmp_path, store, target="auto")
+    model, modules = fleet_model.start(planner.layout, 0), len(planner.layout.modules)
+    assert planner.rules(model, 1).budget_ranks == planner.layout.ranks, "nothing was shown yet"
+    shown = replace(model, signs=(Sign(1.0, modules, 0.5),))
+    expected = budget_ranks(shown.signs, planner.layout.ranks, modules)
+    assert planner.rules(shown, 2).budget_ranks == expected < planner.layout.ranks
+    assert planner.plan(shown, a_ready(), 2).budget_ranks == expected
+    store.close()
+
+
+def test_a_target_that_follows_the_rounds_keeps_as_many_ranks_as_modules(tmp_path: Path) -> None:
+    store = Store(tmp_path / "coordinator.db")
+    planner = a_planner_that_follows(tmp_path, store, target="auto")
+    model = replace(fleet_model.start(planner.layout, 0), signs=(Sign(1.0, 1, 1.0),))
+    for number in range(2, 9):
+        budget = planner.rules(model, number).budget_ranks
+        mask = keep_top(np.ones(model.state.mask.shape), model.state.mask, budget)
+        model = replace(model, state=replace(model.state, mask=mask))
+    assert model.state.mask.sum() == len(planner.layout.modules)
+    store.close()
+
+
+def test_an_automatic_threshold_is_the_share_of_votes_by_chance(tmp_path: Path) -> None:
+    store = Store(tmp_path / "coordinator.db")
+    planner = a_planner_that_follows(tmp_path, store, threshold="auto")
+    model = fleet_model.start(planner.layout, 0)
+    for number in (1, 2):
+        rules = planner.rules(model, number)
+        assert rules.threshold == rules.budget_ranks / planner.layout.ranks
+    assert a_planner_that_follows(tmp_path, store, threshold=0.3).rules(model, 1).threshold == 0.3
     store.close()

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 
 from coordinator import fleet_model
+from coordinator.automatic import Sign
 from coordinator.events import RoundRecord
 from coordinator.fleet_model import Closing, FleetModel
-from coordinator.records import make_record, reports_of
+from coordinator.records import make_record, mean_loss, reports_of, signs_of
 from coordinator.round import Close
-from coordinator.store import Contribution, Store
+from coordinator.store import Checkpoint, Contribution, Store
 from edge_agent.wire import messages as m
 from edge_agent.wire.ranks import Layout, Module
 from edge_agent.wire.state import ModelState
 from tests.wire.examples import REPORT
 
 LAYOUT = Layout((Module("low", 0, 4, 3), Module("high", 1, 3, 5)), slots=3, classes=2, d_model=4)
+SIGNS = (Sign(2.0, 6, 0.0), Sign(1.75, 4, 0.25))
 
 
 @pytest.fixture
@@ -37,12 +39,15 @@ def contribute(store: Store, device: str, body: bytes, **report: Any) -> m.Round
     return said
 
 
-def record(store: Store, *devices: str) -> RoundRecord:
+def closing() -> Closing:
     start = fleet_model.start(LAYOUT, 0)
     mask = np.array([[False, False, False], [True, True, False]])
     state = ModelState(LAYOUT, 3, mask, start.state.rows)
-    closing = Closing(FleetModel(state, start.residual, start.importance), b"delta")
-    return make_record(store, Close(3, devices), closing, budget_ranks=2, wall_s=1.5)
+    return Closing(FleetModel(state, start.residual, start.importance, SIGNS), b"delta")
+
+
+def record(store: Store, *devices: str) -> RoundRecord:
+    return make_record(store, Close(3, devices), closing(), budget_ranks=2, wall_s=1.5)
 
 
 def test_means_are_weighted_by_examples_and_accuracy_by_hold_out_rows(store: Store) -> None:
@@ -58,6 +63,8 @@ def test_means_are_weighted_by_examples_and_accuracy_by_hold_out_rows(store: Sto
         ranks_alive=2,
         modules_alive=1,
         budget_ranks=2,
+        needed_ranks=4,
+        agreement=0.25,
         updates_bytes=8,
         delta_bytes=5,
         wall_s=1.5,
@@ -79,3 +86,27 @@ def test_a_record_can_be_kept_as_json(store: Store) -> None:
     contribute(store, "a", b"")
     made = record(store, "a")
     assert msgspec.json.decode(msgspec.json.encode(made), type=RoundRecord) == made
+
+
+def test_a_round_that_nobody_trained_in_has_neither_loss_nor_sign(store: Store) -> None:
+    contribute(store, "a", b"", loss=None)
+    made = record(store, "a")
+    assert (made.loss, made.needed_ranks, made.agreement) == (None, None, None)
+
+
+def test_the_mean_loss_is_of_those_who_trained() -> None:
+    reports = {
+        "trained": msgspec.structs.replace(REPORT, examples=10, loss=1.0),
+        "looked": msgspec.structs.replace(REPORT, examples=90, loss=None),
+    }
+    assert mean_loss(reports) == 1.0
+    assert mean_loss({"looked": reports["looked"]}) is None
+
+
+def test_signs_come_back_from_the_records_of_closed_rounds(store: Store) -> None:
+    contribute(store, "a", b"", loss=1.0)
+    trained = record(store, "a")
+    looked = msgspec.structs.replace(trained, loss=None, needed_ranks=None, agreement=None)
+    for number, made in enumerate((looked, trained), start=1):
+        store.close_round(number, Checkpoint(number, b"", b"", b""), b"delta", msgspec.json.encode(made))
+    assert signs_of(store) == (Sign(trained.loss, 4, 0.25),)
