@@ -10,11 +10,13 @@ import numpy as np
 
 from coordinator.config import RankSettings, TrainingSettings
 from edge_agent import update
-from edge_agent.selection import trained_positions
+from edge_agent.importance import Float64 as Scores
+from edge_agent.importance import make_scorer
+from edge_agent.selection import pick, trained_positions
 from edge_agent.trainer import trainable
 from edge_agent.wire import codec, rowset
 from edge_agent.wire.quantise import find_scheme
-from edge_agent.wire.ranks import HEAD, Layout, Module, Rows, compact
+from edge_agent.wire.ranks import HEAD, Layout, Module, Rows, compact, keep_top
 from edge_agent.wire.state import ModelState
 from profiling.experiments.drift import products
 from profiling.experiments.method import Client, Float32, Method, Model, Parts, Setup, Task, Upload
@@ -53,18 +55,18 @@ def a_round(
 
 def an_upload(setup: Setup, model: Model, client: Client, task: Task, number: int) -> Upload:
     """What the client sends after training that changed all that learns by Gaussian steps."""
-    start = task.state or model.fleet.state
-    draws = np.random.default_rng([setup.seed, client.number, number])
+    start, layout = task.state or model.fleet.state, setup.layout
+    rows, scores = _trained(setup, start, task, np.random.default_rng([setup.seed, client.number, number]))
+    trained = task.trained if task.keep is None else keep_top(scores, task.trained, task.keep)
+    view = view_of(layout, task.parts)
     scheme = find_scheme(setup.options.training.quantisation)
-    view = view_of(setup.layout, task.parts)
-    part = update.Part(number, task.trained, int(start.mask.sum()), client.examples, scheme)
-    before = replace(start, layout=view, rows=project(setup.layout, start.rows, task.parts))
-    after = project(setup.layout, _trained(start, task, draws), task.parts)
-    scores = np.where(task.trained, draws.random(task.trained.shape), 0)
-    made, _ = update.make_update(part, before, after, scores, view.empty_rows())
+    part = update.Part(number, trained, int(start.mask.sum()), client.examples, scheme)
+    before = replace(start, layout=view, rows=project(layout, start.rows, task.parts))
+    after = project(layout, rows, task.parts)
+    made, _ = update.make_update(part, before, after, scores * trained, view.empty_rows())
     body = codec.encode_update(made, view)
     limit_bytes = codec.update_limit_bytes(view)
-    return Upload(client, codec.decode_update(body, view, limit_bytes=limit_bytes, allowed=task.trained), 1.0, body)
+    return Upload(client, codec.decode_update(body, view, limit_bytes=limit_bytes, allowed=trained), 1.0, body)
 
 
 def client_state(start: ModelState, upload: Upload, parts: Parts) -> Rows:
@@ -107,14 +109,18 @@ def close_to(left: dict[str, Float32], right: dict[str, Float32]) -> bool:
     return left.keys() == right.keys() and all(np.allclose(left[name], right[name], atol=TOLERANCE) for name in left)
 
 
-def _trained(start: ModelState, task: Task, draws: np.random.Generator) -> Rows:
-    """The living rows after training."""
+def _trained(setup: Setup, start: ModelState, task: Task, draws: np.random.Generator) -> tuple[Rows, Scores]:
+    """The living rows after training, and the ranks' scores."""
     layout = start.layout
     rows = compact(layout, start.rows, start.mask)
+    positions = trained_positions(layout, start.mask, task.trained)
+    before = pick(rows, positions)
     for module in layout.modules:
-        places = trained_positions(layout, start.mask, task.trained).get(module.name, np.zeros(0, np.intp))
+        places = positions.get(module.name, np.zeros(0, np.intp))
         learns = np.repeat(np.array(task.parts), (module.d_in, 1, module.d_out))
         step = draws.standard_normal((len(places), module.width)) * learns / 4
         rows[module.name][places] += step.astype(np.float32)
     rows[HEAD] += draws.standard_normal(rows[HEAD].shape).astype(np.float32) / 4
-    return rows
+    scorer = make_scorer(task.importance or setup.options.training.importance, layout, task.trained)
+    scorer.observe(before, pick(rows, positions))
+    return rows, scorer.scores(before, pick(rows, positions))

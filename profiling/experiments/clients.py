@@ -6,6 +6,7 @@ All clients share one frozen model, and one set of states that its lowest blocks
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,7 +68,9 @@ class Clients:
 
     def train(self, client: Client, task: Task, start: ModelState, number: int) -> Trained:
         """The client's training in round `number`, by the product's trainer."""
-        share, training = self._corpus.clients[client.number], self._training
+        share = self._corpus.clients[client.number]
+        rule = task.importance or self._training.importance
+        training = msgspec.structs.replace(self._training, importance=rule)
         work = Work(
             task.trained,
             share.tokens,
@@ -92,12 +95,14 @@ class Clients:
         score = evaluate(self.engine, state, self._reading(self._corpus.test))
         return score.correct / score.total
 
-    def training_s(self, client: Client, trained: Mask, transferred_bytes: int) -> float | None:
-        """Modelled time of a client's round; None where the profile has no device."""
+    def training_s(self, client: Client, masks: Sequence[Mask], transferred_bytes: int) -> float | None:
+        """Modelled time of a client's round, in which it trains the ranks of every mask in turn; None where the
+        profile has no device."""
         if self._time is None:
             return None
         steps = self._training.local_steps or math.ceil(client.examples / self._training.batch_size)
-        return self._time.training_s(trained, self._tokens(client), steps) + self._time.transfer_s(transferred_bytes)
+        training_s = sum(self._time.training_s(mask, self._tokens(client), steps) for mask in masks)
+        return training_s + self._time.transfer_s(transferred_bytes)
 
     def looking_s(self, client: Client, transferred_bytes: int) -> float | None:
         """Modelled time of a client's round in which it only looks at its data."""

@@ -12,9 +12,10 @@ from .views import project, view_of
 
 
 class Downloads:
-    """The broadcasts of all versions, and the snapshot of the newest."""
+    """The broadcasts of all versions, and the snapshot of the newest; `start` is what devices make from the seed."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Model) -> None:
+        self._start = start
         self._broadcasts: list[tuple[bytes, ...]] = []
         self._snapshot: tuple[bytes, ...] = ()
         self._parts = Parts(False, False, False)
@@ -30,7 +31,7 @@ class Downloads:
         if model.whole:
             self._broadcasts = [()] * len(self._broadcasts)
         self._broadcasts.append(model.broadcast)
-        self._snapshot = _snapshot(model, self._parts)
+        self._snapshot = _snapshot(model, self._parts, self._start)
 
     def since(self, version: int) -> tuple[bytes, ...]:
         """Every broadcast after `version`, or the snapshot where that is less."""
@@ -41,11 +42,12 @@ class Downloads:
         return self._snapshot
 
 
-def _snapshot(model: Model, parts: Parts) -> tuple[bytes, ...]:
-    """The whole model: the parts of the ranks that ever changed, and what was added to the frozen weights."""
+def _snapshot(model: Model, parts: Parts, start: Model) -> tuple[bytes, ...]:
+    """The whole model: the parts of the ranks that ever changed, and what was added to the frozen weights since."""
     state = model.fleet.state
     view = replace(state, layout=view_of(state.layout, parts), rows=project(state.layout, state.rows, parts))
-    base = b"".join(added.astype("<f4").tobytes() for added in model.base.values())
+    moved = [added for name, added in model.base.items() if added is not start.base.get(name)]
+    base = b"".join(added.astype("<f4").tobytes() for added in moved)
     return (states.to_bytes(view), *((seal(Kind.SNAPSHOT, base),) if base else ()))
 
 

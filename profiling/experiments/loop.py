@@ -14,7 +14,7 @@ from edge_agent import update
 from edge_agent.trainer import Trained
 from edge_agent.wire import codec
 from edge_agent.wire.quantise import find_scheme
-from edge_agent.wire.ranks import Layout, Rows
+from edge_agent.wire.ranks import Layout, Rows, keep_top
 from edge_agent.wire.rng import generator
 from edge_agent.wire.state import ModelState
 
@@ -95,7 +95,7 @@ class Federation:
         self.setup = Setup(clients.layout, clients.alive, run.seed, run.options, run.profile, clients.engine.pretrained)
         self._model = method.start(self.setup)
         clients.engine.set_base(self._model.base)
-        self._downloads = Downloads()
+        self._downloads = Downloads(self._model)
         self._wire = Wire()
         self._devices = [_Device(client, 0, clients.layout.empty_rows()) for client in clients.all]
 
@@ -157,13 +157,17 @@ class Federation:
         device.version = self._downloads.version
         task = self._method.task(self.setup, self._model, client, number)
         start = task.state or self._model.fleet.state
-        trained = self._clients.train(client, task, start, number)
+        trained, masks = self._clients.train(client, task, start, number), [task.trained]
+        if task.keep is not None:
+            task = replace(task, trained=keep_top(trained.scores, task.trained, task.keep))
+            trained = self._clients.train(client, task, start, number)
+            masks.append(task.trained)
         arrived, bytes_up = self._wire.up(client.name, self._encode(device, task, start, trained, number))
         view = view_of(self.setup.layout, task.parts)
         limit_bytes = codec.update_limit_bytes(view)
         received = codec.decode_update(arrived, view, limit_bytes=limit_bytes, allowed=task.trained)
         upload = Upload(client, received, trained.loss, arrived)
-        device_s = self._clients.training_s(client, task.trained, bytes_up + bytes_down)
+        device_s = self._clients.training_s(client, masks, bytes_up + bytes_down)
         return _Contribution(upload, start, trained, bytes_up, bytes_down, device_s)
 
     def _encode(self, device: _Device, task: Task, start: ModelState, trained: Trained, number: int) -> bytes:

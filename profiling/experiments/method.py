@@ -74,6 +74,11 @@ class Task:
     """Whether what quantisation loses is kept for the client's next round: not where a rank means another by then."""
     state: ModelState | None = None
     """What the client starts from, where that is not the server's state; its update is the change of this."""
+    importance: str | None = None
+    """The rule by which the client scores its ranks, where it is not that of the settings."""
+    keep: int | None = None
+    """How many ranks the client chooses: the best by their scores after training all of `trained`. It then trains
+    these alone, from the same start, and sends them. None if it trains and sends all."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .method import Method
+from .methods.adalora import AdaLora
 from .methods.fedara import FedAra
 from .methods.federa import FeDeRa
 from .methods.fedex_lora import FedExLora
@@ -14,11 +15,13 @@ from .methods.flexlora import FlexLora
 from .methods.flora import Flora
 from .methods.head import HeadAlone
 from .methods.hetlora import HetLora
+from .methods.lora_a2 import LoraA2
 from .methods.slora import SLora
 from .settings import PRODUCT
 
 METHODS: dict[str, Callable[[], Method]] = {
     PRODUCT: FedAra,
+    "adalora": AdaLora,
     "fedara": FedAra,
     "federa": FeDeRa,
     "fedex_lora": FedExLora,
@@ -28,5 +31,6 @@ METHODS: dict[str, Callable[[], Method]] = {
     "flora": Flora,
     "head": HeadAlone,
     "hetlora": HetLora,
+    "lora_a2": LoraA2,
     "slora": SLora,
 }

@@ -44,7 +44,7 @@ class Flora(Averaging):
         """The first slots of every module, as many as the client has room for; it holds no others."""
         state = model.fleet.state
         mask = first_slots(state.mask, client.rank_share)
-        return Task(mask, self.parts(number), state=replace(state, mask=mask))
+        return Task(mask, self.parts(number), state=replace(state, mask=mask), feedback=False)
 
     def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
         """The stack is folded into the frozen weights, the head is averaged, and the ranks start anew."""

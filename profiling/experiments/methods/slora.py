@@ -44,7 +44,8 @@ class SLora(Averaging):
 
     def task(self, setup: Setup, model: Model, client: Client, number: int) -> Task:
         """The first slots of every module, as many as the client has room for."""
-        return Task(first_slots(model.fleet.state.mask, client.rank_share), self._learned(number))
+        mask = first_slots(model.fleet.state.mask, client.rank_share)
+        return Task(mask, self._learned(number), feedback=number != self.sparse_rounds)
 
     def parts(self, number: int) -> Parts:
         """`B` in stage 1, `A` and `B` from the decomposition on."""
