@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from coordinator import fleet_model
 from coordinator.arbitrate import cast, empty_ballot
 from coordinator.automatic import read_sign
-from coordinator.fleet_model import FleetModel, Rules, close_round, from_checkpoint, to_checkpoint
+from coordinator.fleet_model import FleetModel, Rules, close_round, from_checkpoint, start_head, to_checkpoint
+from coordinator.head_start import MeansOfClasses
+from edge_agent.update import Part, make_means
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update, apply_delta, decode_delta
 from edge_agent.wire.errors import PayloadError
@@ -125,3 +127,27 @@ def test_a_round_without_training_leaves_no_sign() -> None:
     assert close_round(trained, [], None, rules(4)).model.signs == trained.signs
     means = fleet_model.start_head(trained, [], SCHEME).model
     assert means.signs == trained.signs
+
+
+def class_means(seed: int) -> Update:
+    """The class means of a device."""
+    generator = np.random.default_rng(seed)
+    table = generator.standard_normal((2, 5)).astype(np.float32)
+    table[:, -1] = 0.5
+    state = states.seed_state(LAYOUT, 1)
+    return make_means(Part(1, state.mask, 4, 20, SCHEME), state, {HEAD: table})
+
+
+def test_the_start_of_the_head_travels_as_a_delta_and_leaves_the_ranks_alone() -> None:
+    model, updates = fleet_model.start(LAYOUT, 1), [class_means(1), class_means(2)]
+    closing = start_head(model, updates, SCHEME)
+    state = apply_delta(model.state, decode_delta(closing.delta, LAYOUT))
+    assert states.digest(state) == states.digest(closing.model.state)
+    assert state.version == 1 and (state.mask == model.state.mask).all()
+    assert all(np.array_equal(state.rows[one.name], model.state.rows[one.name]) for one in LAYOUT.modules)
+    assert np.array_equal(closing.model.importance, model.importance) and closing.model.signs == model.signs
+    means = MeansOfClasses(LAYOUT)
+    for update in updates:
+        means.add(update)
+    head = closing.model.residual[HEAD] + state.rows[HEAD]
+    assert np.allclose(head, means.head(model.state.rows[HEAD]), atol=1e-5)

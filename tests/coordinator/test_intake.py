@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import pytest
 
 from coordinator import events
-from coordinator.config import CoordinatorConfig
+from coordinator.config import CoordinatorConfig, HeadSettings
 from edge_agent.wire import codec, rowset
 from edge_agent.wire import messages as m
 from edge_agent.wire.ranks import HEAD, unpack_mask
@@ -101,6 +101,22 @@ def test_an_impossible_report_is_refused(
     refused = devices["pi-1"].hears(m.Rejected)
     assert refused.round == 1
     assert reason in refused.reason
+
+
+@pytest.mark.parametrize("start_of_head", ["seed", "class_means"])
+def test_an_update_of_another_kind_of_round_is_refused(
+    start: Start, devices: Devices, config: CoordinatorConfig, start_of_head: Literal["seed", "class_means"]
+) -> None:
+    changed = msgspec.structs.replace(config, head=HeadSettings(start_of_head))
+    _, plans = an_open_round(start, devices, changed=changed)
+    device, plan = devices["pi-1"], plans["pi-1"]
+    if plan.work == "class_means":
+        device.offer(plan, device.trained(plan), steps=3, loss=0.5, step_s=1.0)
+    else:
+        device.offer(plan, device.looked(plan), steps=0, loss=None, step_s=None)
+    refused = device.hears(m.Rejected)
+    assert (refused.round, refused.final) == (1, False)
+    assert f"a round of {plan.work}" in refused.reason
 
 
 def test_an_oversized_update_is_refused_before_a_byte_of_it_comes(start: Start, devices: Devices) -> None:

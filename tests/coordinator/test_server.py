@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from coordinator import events
-from coordinator.config import CoordinatorConfig
+from coordinator.config import CoordinatorConfig, HeadSettings
 from coordinator.run import DATABASE
 from coordinator.store import Contribution, Store
 from edge_agent.wire import frame, topics
@@ -18,6 +18,7 @@ from edge_agent.wire import state as states
 from edge_agent.wire.errors import LinkError, StoreError
 from edge_agent.wire.link import Disconnected
 from edge_agent.wire.memory_link import MemoryBroker
+from edge_agent.wire.ranks import HEAD
 from edge_agent.wire.state import seed_state
 from tests.coordinator.devices import NAMES, Devices, Start, an_open_round, last_rounds
 from tests.runs import FLEET
@@ -59,6 +60,58 @@ def test_a_whole_run_of_three_devices(start: Start, devices: Devices, config: Co
     assert [event.record.contributors for event in gateway.told(events.Closed)] == [NAMES, NAMES]
     assert gateway.told(events.Refused) == []
     assert gateway.events[-1] == events.Done(2, ())
+
+
+def with_head_start(config: CoordinatorConfig, run_dir: Path) -> CoordinatorConfig:
+    return msgspec.structs.replace(config, run_dir=run_dir, head=HeadSettings("class_means"))
+
+
+def test_a_first_round_of_class_means_starts_the_head_and_the_run_goes_on_with_training(
+    start: Start, devices: Devices, config: CoordinatorConfig, tmp_path: Path
+) -> None:
+    gateway = start(with_head_start(config, tmp_path))
+    all_of(devices, Device.join)
+    first = [device.takes_part() for device in devices.values()]
+    assert {(plan.round, plan.work) for plan in first} == {(1, "class_means")}
+    plan = devices["pi-1"].hears(m.Plan)
+    assert (plan.round, plan.version, plan.work) == (2, 1, "train")
+    seed = seed_state(tiny_layout(), config.seed)
+    state = catch_up(devices["pi-1"], seed, plan.deltas)
+    assert states.digest(state) == plan.state_sha256
+    assert (state.mask == seed.mask).all() and (state.rows[HEAD] != seed.rows[HEAD]).any()
+    assert all((state.rows[one.name] == seed.rows[one.name]).all() for one in state.layout.modules)
+    devices["pi-1"].offer(plan)
+    devices["pi-1"].hears(m.Acknowledged)
+    for name in ("pi-2", "pi-3"):
+        devices[name].takes_part()
+    last_rounds(devices, 0)
+    assert gateway.ends() == ()
+    started, trained = (event.record for event in gateway.told(events.Closed))
+    assert (started.loss, started.ranks_alive) == (None, tiny_layout().ranks)
+    assert trained.loss is not None and trained.ranks_alive < tiny_layout().ranks
+
+
+def test_restarted_in_a_round_of_class_means_the_head_is_the_same_to_the_bit(
+    broker: MemoryBroker, start: Start, devices: Devices, config: CoordinatorConfig, tmp_path: Path
+) -> None:
+    once, again = (with_head_start(config, tmp_path / name) for name in ("once", "again"))
+    gateway, plans = an_open_round(start, devices, changed=once)
+    devices["pi-1"].offer(plans["pi-1"])
+    devices["pi-1"].hears(m.Acknowledged)
+    gateway.crash()
+    start(once)
+    for name, device in devices.items():
+        device.hears(m.Welcome)
+        device.say(device.ready())
+        if name != "pi-1":
+            device.offer(device.hears(m.Plan))
+            device.hears(m.Acknowledged)
+    last_rounds(devices)
+    start(again)
+    others = {name: Device(broker, name) for name in NAMES}
+    all_of(others, Device.join)
+    last_rounds(others, 2)
+    assert states.digest(last_state(once)) == states.digest(last_state(again))
 
 
 def test_the_pack_is_pulled_in_chunks(start: Start, devices: Devices, config: CoordinatorConfig) -> None:

@@ -70,6 +70,15 @@ def test_what_is_not_there_is_left_out() -> None:
     assert Progress().line(events.Done(12, ())) == "run over after 12 rounds"
 
 
+def test_a_round_in_which_nobody_trained_has_no_loss() -> None:
+    looked = msgspec.structs.replace(REPORT, steps=0, loss=None, step_s=None, ranks=0, depth=0, kept_blocks=0)
+    line = str(Progress().line(events.Received("pi-1", 1, looked)))
+    assert "means of the classes of 300 examples, micro-batch 2" in line and "loss" not in line
+    record = msgspec.structs.replace(make_record(1), loss=None)
+    line = str(Progress().line(events.Closed(record)))
+    assert "hold-out accuracy before it 0.200  59 ranks" in line and "loss" not in line
+
+
 @pytest.mark.parametrize(("count", "shown"), [(0, "0.0 kB"), (999_949, "999.9 kB"), (1_000_000, "1.0 MB")])
 def test_bytes_for_a_person(count: int, shown: str) -> None:
     assert megabytes(count) == shown

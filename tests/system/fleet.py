@@ -48,7 +48,7 @@ _EVENT = msgspec.json.Decoder(events.AnyEvent)
 
 @dataclass
 class Settings:
-    """What a test may change of its fleet. `round`, `training` and `broker` are further lines of those tables."""
+    """What a test may change of its fleet. `round`, `head`, `training`, `broker` are further lines of those tables."""
 
     rounds: int = ROUNDS
     seed: int = 0
@@ -61,6 +61,7 @@ class Settings:
     """None: `tiny_pack`."""
     text_words: int = 6
     round: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     broker: Mapping[str, Any] = field(default_factory=dict)
 
@@ -276,6 +277,7 @@ class Fleet:
                 "rounds": settings.rounds, "expected": count, "quorum": count, "grace_s": 1.0, **settings.round,
             },
             "ranks": {"initial": SLOTS, "target": 1.0, "warmup_rounds": 0, "final_rounds": min(1, settings.rounds - 1)},
+            "head": {**settings.head},
             "training": {"batch_size": 8, "max_tokens": 16, "lr_head": 0.02, **settings.training},
         }  # fmt: skip
 

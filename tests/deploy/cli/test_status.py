@@ -14,7 +14,7 @@ from deploy.folders import AGENT_DB, COORDINATOR_DB
 from edge_agent.store import Outgoing
 from edge_agent.store import Store as AgentStore
 from edge_agent.wire import messages as m
-from tests.runs import CAPABILITY, make_agent, make_config, make_run, make_state, start_run
+from tests.runs import CAPABILITY, make_agent, make_config, make_record, make_run, make_state, start_run
 
 READY = m.Ready(bytes(32), 40, 6, 12, 2, CAPABILITY)
 
@@ -34,6 +34,18 @@ def test_a_run_with_rounds_and_devices(tmp_path: Path, capsys: pytest.CaptureFix
     assert lines[3].split() == ["1", "0.200", "2.000", "59", "18", "2", "2.5", "MB", "42.0", "kB", "3.2", "s"]
     assert lines[7].split() == ["pi-1", "yes", "40", "200.0", "MB", "2"]
     assert lines[8].split() == ["pi-2", "no", "-", "-", "-", "the", "connection", "was", "lost"]
+
+
+def test_a_round_in_which_nobody_trained_has_no_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(make_run(make_config(tmp_path), make_state(1)) / COORDINATOR_DB)
+    checkpoint = store.checkpoint()
+    assert checkpoint is not None
+    record = msgspec.structs.replace(make_record(2), loss=None)
+    store.close_round(2, checkpoint._replace(version=2), b"delta", msgspec.json.encode(record))
+    store.close()
+    lines = call(capsys, str(tmp_path))
+    assert lines[4].split()[:4] == ["2", "0.400", "-", "58"]
+    assert len(lines[4]) == len(lines[3])
 
 
 def test_headers_stand_over_their_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
