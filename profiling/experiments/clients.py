@@ -30,6 +30,7 @@ from edge_agent.wire.state import ModelState
 
 from .data import Share, SharedStates, load_corpus, states_folder
 from .device_time import DeviceTime
+from .drift import products
 from .engine import ExperimentEngine
 from .method import Client, Task
 from .settings import Run
@@ -57,7 +58,8 @@ class Clients:
         self.engine = ExperimentEngine(pack, self.layout, scale=options.training.scale)
         self._lowest = self.layout.blocks - min(profile.depth, self.layout.blocks)
         self.alive = trainable(self.layout, self.layout.full_mask(), self._lowest)
-        self._prefix = self._shared_states(states_folder(cache, run))
+        self._prefix = self._shared_states(states_folder(cache, run, self._lowest), self._lowest)
+        self._pretrained = self._shared_states(states_folder(cache, run, self.layout.blocks), self.layout.blocks)
         sizes = [len(share.tokens) for share in self._corpus.clients]
         shares = profile.rank_shares
         self.all = tuple(Client(place, size, shares[place % len(shares)]) for place, size in enumerate(sizes))
@@ -87,12 +89,14 @@ class Clients:
         return trainer.train(self.engine, start, work, footing, None, lambda *_: None)
 
     def class_means(self, client: Client, state: ModelState) -> Rows:
-        """The means of the client's classes."""
-        return class_means(self.engine, state, self._reading(self._corpus.clients[client.number]))
+        """The means of the client's classes. Those of the pretrained model are looked up where they are known."""
+        share = self._corpus.clients[client.number]
+        prefix = self._prefix if products(self.layout, state.rows) else self._pretrained
+        return class_means(self.engine, state, self._reading(share, prefix))
 
     def accuracy(self, state: ModelState) -> float:
         """Of `state` on the test sample."""
-        score = evaluate(self.engine, state, self._reading(self._corpus.test))
+        score = evaluate(self.engine, state, self._reading(self._corpus.test, self._prefix))
         return score.correct / score.total
 
     def training_s(self, client: Client, masks: Sequence[Mask], transferred_bytes: int) -> float | None:
@@ -114,18 +118,18 @@ class Clients:
     def _tokens(self, client: Client) -> int:
         return cost.bucket(self._corpus.clients[client.number].tokens.longest, self._tokeniser.buckets)
 
-    def _reading(self, share: Share) -> Reading:
-        states = SharedStates(self._prefix, share.places)
+    def _reading(self, share: Share, prefix: FrozenPrefix) -> Reading:
+        states = SharedStates(prefix, share.places)
         return Reading(share.tokens, self._tokeniser, EVALUATION_BATCH, EVALUATION_BATCH, states)
 
-    def _shared_states(self, folder: Path) -> FrozenPrefix:
-        """Nothing lives below the trained blocks, so the scale of the ranks does not matter to these states."""
+    def _shared_states(self, folder: Path, block: int) -> FrozenPrefix:
+        """The states of all texts before `block` without any rank: the scale of ranks does not matter to them."""
         layout = self.layout
         nothing = compact(layout, layout.empty_rows(), np.zeros_like(self.alive))
-        key = key_of(b"torch float32", 0.0, layout, nothing, self._lowest, self._corpus.everything)
+        key = key_of(b"torch float32", 0.0, layout, nothing, block, self._corpus.everything)
         lengths = [len(ids) for ids in self._corpus.everything.ids]
         kept = PrefixCache(folder, key, lengths, layout.d_model, STATES_LIMIT_BYTES)
-        return FrozenPrefix(self.engine, nothing, self._lowest, EVALUATION_BATCH, kept)
+        return FrozenPrefix(self.engine, nothing, block, EVALUATION_BATCH, kept)
 
 
 def _rates(training: m.Training, task: Task) -> Rates:

@@ -93,7 +93,7 @@ def _share(everything: Tokens, places: Sequence[int]) -> Share:
     return Share(Tokens(tuple(everything.ids[one] for one in places), labels), tuple(places))
 
 
-def states_folder(cache: Path, run: Run) -> Path:
-    """Where the states of the frozen blocks are kept, for all runs of one model, data set, text length and depth."""
-    name = f"{run.pack_sha256[:8]}-{run.dataset_sha256[:8]}-{run.options.training.max_tokens}-{run.profile.depth}"
+def states_folder(cache: Path, run: Run, block: int) -> Path:
+    """Where the states before `block` are kept, for all runs of one model, data set and text length."""
+    name = f"{run.pack_sha256[:8]}-{run.dataset_sha256[:8]}-{run.options.training.max_tokens}-{block}"
     return cache / "states" / f"{name}-{run.profile.test_rows}"

@@ -13,13 +13,14 @@ from .method import Float32
 
 
 def products(layout: Layout, rows: Rows) -> dict[str, Float32]:
-    """`B diag(E) A`, `(d_out, d_in)`, of every module with a row that is not zero; `rows` are full tables."""
+    """`B diag(E) A`, `(d_out, d_in)`, of every module in which a rank adds something; `rows` are full tables."""
     found = {}
     for module in layout.modules:
-        table = rows[module.name][np.any(rows[module.name], axis=1)]
-        if len(table):
-            a, e, b = table[:, : module.d_in], table[:, module.d_in], table[:, module.d_in + 1 :]
-            found[module.name] = b.T @ (a * e[:, None])
+        table = rows[module.name]
+        a, e, b = table[:, : module.d_in], table[:, module.d_in], table[:, module.d_in + 1 :]
+        adds = np.any(a, axis=1) & (e != 0) & np.any(b, axis=1)
+        if adds.any():
+            found[module.name] = b[adds].T @ (a[adds] * e[adds, None])
     return found
 
 
