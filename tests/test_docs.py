@@ -16,6 +16,8 @@ from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
 from edge_agent.config import AgentConfig, MemorySettings, PrefixSettings
 from edge_agent.wire.settings import BrokerSettings
+from profiling.experiments.settings import Experiment, MethodEntry, Profile, Trial
+from profiling.experiments.sweep import Factors
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +33,8 @@ SETTINGS = (
     MemorySettings,
     PrefixSettings,
 )
+EXPERIMENT_SETTINGS = (Experiment, MethodEntry, Profile, Trial, Factors)
+EXPERIMENT_SECTIONS = {"profile", "settings", "extras"}
 SECTIONS = {"broker", "round", "ranks", "head", "training", "memory", "prefix"}
 
 
@@ -45,6 +49,30 @@ def test_every_setting_is_documented_with_its_default(kind: type[msgspec.Struct]
         assert rows, f"{kind.__name__}.{field.name} is not in docs/configuration.md"
         if isinstance(field.default, (int, float)):
             assert any(f"| {field.default:g} |" in row or f"| {field.default} |" in row for row in rows), field
+
+
+@pytest.mark.parametrize("kind", EXPERIMENT_SETTINGS, ids=lambda kind: kind.__name__)
+def test_every_setting_of_an_experiment_is_documented_with_its_default(kind: type[msgspec.Struct]) -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    for field in msgspec.structs.fields(kind):
+        if field.name in EXPERIMENT_SECTIONS:
+            assert f"[{field.name}" in page
+            continue
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{field.name}` |")]
+        assert rows, f"{kind.__name__}.{field.name} is not in docs/experiments.md"
+        assert any(_shows(row, field.default) for row in rows), f"{kind.__name__}.{field.name}: {field.default!r}"
+
+
+def _shows(row: str, default: object) -> bool:
+    """Whether the row's second cell has the default, where that is a value that a file would have."""
+    cell = row.split("|")[2].strip()
+    if isinstance(default, tuple) and default:
+        return cell == ", ".join(map(str, default))
+    if isinstance(default, bool):
+        return cell == str(default).lower()
+    if isinstance(default, (int, float)):
+        return cell in {f"{default:g}", str(default)}
+    return cell != ""
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -79,3 +107,9 @@ def test_shell_scripts_parse() -> None:
     bash = shutil.which("bash")
     assert bash is not None
     assert subprocess.run([bash, "-n", str(ROOT / ".ci" / "run")], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["run", "report", "sweep"])
+def test_every_command_of_experiments_is_in_their_documentation(command: str) -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert f"rankfleet experiment {command}" in page
