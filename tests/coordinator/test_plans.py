@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from coordinator import fleet_model
 from coordinator.automatic import Sign, budget_ranks
-from coordinator.config import CoordinatorConfig
+from coordinator.config import CoordinatorConfig, HeadSettings
 from coordinator.objects import Objects
 from coordinator.plans import Planner
 from coordinator.store import Checkpoint, Store
@@ -72,6 +72,17 @@ def test_a_plan_says_what_to_train_from_which_state(planner: Planner) -> None:
     assert (plan.lowest_block, plan.deadline_s) == (0, 600.0)
     assert plan.state_sha256 == states.digest(model.state)
     assert plan.budget_ranks == planner.rules(model, 1).budget_ranks
+
+
+@pytest.mark.parametrize(("start", "first"), [("seed", "train"), ("class_means", "class_means")])
+def test_only_a_first_round_is_for_class_means(
+    tmp_path: Path, start: Literal["seed", "class_means"], first: m.PlanWork
+) -> None:
+    store = Store(tmp_path / "coordinator.db")
+    planner = make_planner(msgspec.structs.replace(make_config(tmp_path), head=HeadSettings(start)), store)
+    assert [planner.work(number) for number in (1, 2, 3)] == [first, "train", "train"]
+    assert planner.plan(fleet_model.start(planner.layout, 0), a_ready(), 1).work == first
+    store.close()
 
 
 @NEVER_MORE
