@@ -42,7 +42,7 @@ class RankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Mean ranks of a module at the end; `auto`: as many as the rounds show to be needed, in place of the schedule."""
     warmup_rounds: m.Count = 2
     final_rounds: m.Count = 3
-    threshold: Fraction | Literal["auto"] = 0.5
+    threshold: Fraction | Literal["auto"] = "auto"
     """Share of votes, weighted by examples, with which a rank is kept; `auto`: what it would have by chance."""
 
 
@@ -52,23 +52,23 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_size: m.Positive = 16
     local_steps: m.Count = 0
     """Optimizer steps of a device in a round; 0 is one epoch over its data."""
-    lr: m.Rate = 1e-3
-    lr_e: m.Rate = 1e-2
+    lr: m.Rate = 3e-3
+    lr_e: m.Rate = 3e-2
     """Learning rate of `E`, which starts at zero: until it moves, `A` and `B` have no gradient."""
     lr_head: m.Rate = 2e-3
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     scale: Annotated[float, Meta(gt=0, le=100)] = 2.0
     max_tokens: Annotated[int, Meta(ge=8, le=4096)] = 128
-    calibration: Fraction = 0.0
+    calibration: Fraction = 1.0
     """How far a device's loss makes up for how rare or frequent each class is in its own data."""
     importance: Literal["magnitude", "sensitivity", "energy"] = "magnitude"
-    quantisation: Literal["fp32", "fp16", "int8", "int4"] = "int8"
+    quantisation: Literal["fp32", "fp16", "int8", "int4"] = "int4"
 
 
 class HeadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The classifier on top of the model."""
 
-    start: Literal["seed", "class_means"] = "seed"
+    start: Literal["seed", "class_means"] = "class_means"
     """`class_means`: the first round is spent on the mean state of every class, which the head starts from."""
 
 

@@ -65,7 +65,14 @@ PRODUCT = "rankfleet"
 PUBLISHED: dict[str, dict[str, Any]] = {
     "ranks": {"target": 2.0, "threshold": 0.5},
     "head": {"start": "seed"},
-    "training": {"calibration": 0.0, "importance": "magnitude", "quantisation": "fp32"},
+    "training": {
+        "lr": 1e-3,
+        "lr_e": 1e-2,
+        "lr_head": 2e-3,
+        "calibration": 0.0,
+        "importance": "magnitude",
+        "quantisation": "fp32",
+    },
 }
 """What stands in place of the product's defaults for all other methods: none of them has its extras."""
 
