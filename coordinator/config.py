@@ -125,6 +125,11 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
             f"{path}: ranks.target ({config.ranks.target}) is above ranks.initial ({config.ranks.initial}): "
             "ranks are only ever pruned"
         )
+    if config.head.start == "class_means" and config.round.rounds < 2:
+        raise ConfigError(
+            f'{path}: head.start = "class_means" takes the first round, which leaves none of round.rounds '
+            f'({config.round.rounds}) to train in: add rounds, or set head.start = "seed"'
+        )
     if config.ranks.warmup_rounds + config.ranks.final_rounds >= config.round.rounds:
         raise ConfigError(
             f"{path}: ranks.warmup_rounds ({config.ranks.warmup_rounds}) and ranks.final_rounds "

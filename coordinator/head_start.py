@@ -17,7 +17,7 @@ import numpy.typing as npt
 from coordinator.aggregate import FRACTION_BITS
 from edge_agent.wire.codec import Update
 from edge_agent.wire.ranks import HEAD, Layout
-from edge_agent.wire.rowset import VALUE_LIMIT, chosen
+from edge_agent.wire.rowset import MEANS_SCALE, VALUE_LIMIT, chosen
 
 LOGIT_GAP = 4.0
 """By how much a class's logit is above that of a class of the mean example, at its own mean, on average."""
@@ -51,7 +51,7 @@ class MeansOfClasses:
         total = int(self._counts.sum())
         if not total:
             return before
-        sums = self._sums.astype(np.float64) * 2.0**-FRACTION_BITS
+        sums = self._sums.astype(np.float64) * 2.0**-FRACTION_BITS / MEANS_SCALE
         centre = sums.sum(axis=0) / total
         seen = self._counts > 0
         means = np.where(seen[:, None], sums / np.maximum(self._counts, 1)[:, None], centre)

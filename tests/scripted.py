@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from coordinator import events
-from coordinator.config import CoordinatorConfig, RankSettings, RoundSettings, TrainingSettings
+from coordinator.config import CoordinatorConfig, HeadSettings, RankSettings, RoundSettings, TrainingSettings
 from coordinator.desk import Desk
 from coordinator.objects import Objects
 from coordinator.plans import Planner
@@ -40,7 +40,7 @@ PATIENCE_S = 20.0
 
 
 def make_config(run_dir: Path, **settings: Any) -> CoordinatorConfig:
-    """Two rounds of three devices on the tiny pack; `settings` are of `RoundSettings`."""
+    """Two rounds of training of three devices on the tiny pack; `settings` are of `RoundSettings`."""
     defaults = {"rounds": 2, "expected": 3, "quorum": 2, "grace_s": 30.0, "deadline_s": 60.0}
     return CoordinatorConfig(
         fleet=FLEET,
@@ -49,7 +49,8 @@ def make_config(run_dir: Path, **settings: Any) -> CoordinatorConfig:
         run_dir=run_dir,
         round=RoundSettings(**{**defaults, **settings}),
         ranks=RankSettings(initial=SLOTS, target=1.0, warmup_rounds=0, final_rounds=0),
-        training=TrainingSettings(max_tokens=16),
+        head=HeadSettings("seed"),
+        training=TrainingSettings(max_tokens=16, quantisation="int8"),
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import rowset
-from .container import Kind, Reader, seal, unseal
+from .container import Kind, Reader, seal, sealed_limit_bytes, unseal
 from .errors import PayloadError
 from .ranks import Layout, Mask, pack_mask, unpack_mask
 from .rowset import RowSet
@@ -84,7 +84,7 @@ def decode_update(data: bytes, layout: Layout, *, limit_bytes: int, allowed: Mas
     """
     if len(data) > limit_bytes:
         raise PayloadError(f"an update of this fleet has at most {limit_bytes} bytes, got {len(data)}")
-    reader = Reader(unseal(Kind.UPDATE, data, update_limit_bytes(layout)))
+    reader = Reader(unseal(Kind.UPDATE, data, _body_limit_bytes(layout)))
     check_layout(reader.take_bytes(LAYOUT_DIGEST_BYTES), layout)
     round_, version, examples = _UPDATE.unpack(reader.take_bytes(_UPDATE.size))
     votes = _take_mask(reader, layout)
@@ -99,7 +99,12 @@ def decode_update(data: bytes, layout: Layout, *, limit_bytes: int, allowed: Mas
 
 
 def update_limit_bytes(layout: Layout) -> int:
-    """The most bytes that an update of `layout` can have before compression."""
+    """The most bytes that an update of `layout` can have."""
+    return sealed_limit_bytes(_body_limit_bytes(layout))
+
+
+def _body_limit_bytes(layout: Layout) -> int:
+    """The same before compression."""
     fixed = LAYOUT_DIGEST_BYTES + _UPDATE.size + (layout.ranks + 7) // 8
     return fixed + rowset.limit_bytes(layout) + _SCORE_BYTES * layout.ranks
 

@@ -48,6 +48,12 @@ def seal(kind: Kind, body: bytes) -> bytes:
     return head + hashlib.sha256(head + packed).digest() + packed
 
 
+def sealed_limit_bytes(body_bytes: int) -> int:
+    """The most bytes that an object with a body of `body_bytes` can have: what does not compress grows a little, at
+    most by what zlib's `compressBound` says."""
+    return HEADER_BYTES + body_bytes + (body_bytes >> 12) + (body_bytes >> 14) + (body_bytes >> 25) + 13
+
+
 def unseal(kind: Kind, data: bytes, limit_bytes: int) -> bytes:
     """The body of `data`, inflated to at most `limit_bytes`.
 

@@ -15,7 +15,7 @@ from edge_agent.update import Part, make_means
 from edge_agent.wire.codec import Update
 from edge_agent.wire.quantise import find_scheme
 from edge_agent.wire.ranks import HEAD, Layout, Module
-from edge_agent.wire.rowset import VALUE_LIMIT
+from edge_agent.wire.rowset import MEANS_SCALE, VALUE_LIMIT
 from edge_agent.wire.state import seed_state
 
 LAYOUT = Layout((Module("low", 0, 4, 3),), slots=2, classes=5, d_model=8)
@@ -47,7 +47,7 @@ def an_update(states: np.ndarray, labels: np.ndarray, scheme: str = "fp32") -> U
     """What a device with these points sends."""
     table = np.zeros((LAYOUT.classes, LAYOUT.d_model + 1), np.float32)
     for label in set(labels.tolist()):
-        table[label, :-1] = states[labels == label].mean(axis=0, dtype=np.float64)
+        table[label, :-1] = MEANS_SCALE * states[labels == label].mean(axis=0, dtype=np.float64)
         table[label, -1] = (labels == label).mean()
     state = seed_state(LAYOUT, 1)
     return make_means(Part(1, state.mask, 1, len(labels), find_scheme(scheme)), state, {HEAD: table})

@@ -13,6 +13,7 @@ from edge_agent.engine.protocol import Batch, Engine, Prefix
 from edge_agent.examples import Tokens, make_batch
 from edge_agent.reading import Reading
 from edge_agent.wire.ranks import HEAD, Rows, compact
+from edge_agent.wire.rowset import MEANS_SCALE
 from edge_agent.wire.state import ModelState
 from edge_agent.workspace import Workspace
 from tests.agents import make_terms
@@ -62,7 +63,8 @@ def test_a_row_is_the_mean_of_the_class_and_its_share(space: Workspace, tokens: 
     assert (table.shape, table.dtype) == ((state.layout.classes, state.layout.d_model + 1), np.float32)
     pooled = pooled_alone(space, state, tokens)
     for label, row in enumerate(table):
-        np.testing.assert_allclose(row[:-1], pooled[tokens.labels == label].mean(axis=0), atol=1e-5)
+        mean = pooled[tokens.labels == label].mean(axis=0)
+        np.testing.assert_allclose(row[:-1] / MEANS_SCALE, mean, atol=1e-5)
         assert row[-1] == pytest.approx((tokens.labels == label).mean())
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.wire.container import FORMAT, HEADER_BYTES, MAGIC, Kind, Reader, seal, unseal
+from edge_agent.wire.container import FORMAT, HEADER_BYTES, MAGIC, Kind, Reader, seal, sealed_limit_bytes, unseal
 from edge_agent.wire.errors import PayloadError, WireError
 
 
@@ -85,3 +85,8 @@ def test_the_reader_takes_arrays_in_order_and_refuses_strays() -> None:
 
 def test_the_header_is_documented() -> None:
     assert len(_sealed_by_hand(Kind.UPDATE, b"")) == HEADER_BYTES
+
+
+@given(st.binary(max_size=5000))
+def test_an_object_is_never_larger_than_its_limit(body: bytes) -> None:
+    assert len(seal(Kind.UPDATE, body)) <= sealed_limit_bytes(len(body))
