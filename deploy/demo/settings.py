@@ -40,7 +40,7 @@ class Profile:
 
 
 PROFILES = {
-    "excavators": Profile(rounds=4, local_steps=0, max_tokens=32, holdout_share=0.15, test_limit=0),
+    "excavators": Profile(rounds=5, local_steps=0, max_tokens=32, holdout_share=0.15, test_limit=0),
     "20newsgroups": Profile(rounds=12, local_steps=8, max_tokens=64, holdout_share=0.05, test_limit=1000),
 }
 OTHER_DATA = Profile(rounds=12, local_steps=16, max_tokens=64, holdout_share=0.1, test_limit=1000)

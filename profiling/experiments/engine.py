@@ -1,7 +1,7 @@
 """The engine of experiments: torch on one thread, with frozen weights that a method may move.
 
-On an ordinary processor it is the fastest here for small batches of short texts (docs/experiments.md). It computes the
-same gradients as the boards' engine from the same pack.
+It computes the same gradients as the boards' engine from the same pack. That engine cannot be used here because it maps
+its weights, and some methods change them.
 """
 
 from __future__ import annotations
