@@ -277,7 +277,7 @@ class Fleet:
                 "rounds": settings.rounds, "expected": count, "quorum": count, "grace_s": 1.0, **settings.round,
             },
             "ranks": {"initial": SLOTS, "target": 1.0, "warmup_rounds": 0, "final_rounds": min(1, settings.rounds - 1)},
-            "head": {**settings.head},
+            "head": {**({"start": "seed"} if settings.rounds == 1 else {}), **settings.head},
             "training": {"batch_size": 8, "max_tokens": 16, "lr_head": 0.02, **settings.training},
         }  # fmt: skip
 

@@ -38,9 +38,9 @@ def test_all_settings_of_the_profile_are_listed(make_result: Make) -> None:
 
 
 def test_learning_rates_and_what_is_no_default_are_listed(make_result: Make) -> None:
-    options = Options(training=TrainingSettings(lr=0.004, quantisation="int4"))
+    options = Options(training=TrainingSettings(lr=0.004, quantisation="int8"))
     (only,) = group([make_result(options=options)])
-    assert options_table(only).rows == [("fedlora", "-", "0.004", "0.01", "0.002", "training.quantisation = int4")]
+    assert options_table(only).rows == [("fedlora", "-", "0.004", "0.03", "0.002", "training.quantisation = int8")]
 
 
 def test_what_a_single_seed_cannot_tell_is_a_dash_and_never_zero(make_result: Make) -> None:
