@@ -80,8 +80,8 @@ def read_text(path: Path, what: str) -> str:
         raise ConfigError(f"{what}: cannot read {path}: {error}") from error
 
 
-def load_toml(path: Path, kind: type[T]) -> T:
-    """The configuration of type `kind` in `path`.
+def load_toml(path: Path, kind: type[T], page: str = "docs/configuration.md") -> T:
+    """The configuration of type `kind` in `path`; `page` describes its settings.
 
     Raises:
         ConfigError: the file is missing or malformed, or a setting is unknown or out of range; names the setting.
@@ -90,7 +90,7 @@ def load_toml(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.toml.decode(text, type=kind, dec_hook=_decode_path)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"{path}: {error}; see docs/configuration.md for every setting") from error
+        raise ConfigError(f"{path}: {error}; see {page} for every setting") from error
 
 
 def _decode_path(kind: type, value: Any) -> Any:

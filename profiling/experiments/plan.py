@@ -18,6 +18,9 @@ from .options import make_options
 from .record import Result
 from .settings import BY_CLIENT, Experiment, MethodEntry, Run
 
+PAGE = "docs/experiments.md"
+"""Where every setting is described."""
+
 
 @dataclass(frozen=True)
 class Materials:
@@ -35,7 +38,7 @@ def load(path: Path, known: Collection[str]) -> Experiment:
     Raises:
         ConfigError: the file is missing or malformed, or a setting is unknown, out of range or contradicts another.
     """
-    experiment = load_toml(path, Experiment)
+    experiment = load_toml(path, Experiment, PAGE)
     check_experiment(path, experiment, known)
     return resolve(experiment, path.resolve().parent)
 

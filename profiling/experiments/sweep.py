@@ -16,7 +16,7 @@ from edge_agent.wire.settings import load_toml
 from .check import check_experiment, check_profile, check_ranks
 from .jobs import Job
 from .options import Tree, convert, make_options, replaced
-from .plan import Materials, grid_jobs, rates_of, resolve
+from .plan import PAGE, Materials, grid_jobs, rates_of, resolve
 from .settings import Experiment, Options, Profile
 
 PROFILE = "profile"
@@ -77,7 +77,7 @@ def load_sweep(path: Path, known: Collection[str]) -> Sweep:
     Raises:
         ConfigError: the file is missing or malformed, or a setting is unknown, out of range or contradicts another.
     """
-    sweep = load_toml(path, Sweep)
+    sweep = load_toml(path, Sweep, PAGE)
     check_experiment(path, sweep.experiment, known)
     if len(sweep.experiment.methods) != 1:
         raise ConfigError(f"{path}: experiment.methods: a sweep has one method, got {len(sweep.experiment.methods)}")
