@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: help demo test test-slow lint clean
 
 help:
-	@echo "make demo                     the main job, end to end (about 5 minutes)"
+	@echo "make demo                     the main job, end to end (about 6 minutes)"
 	@echo "make demo DATA=20newsgroups   the same on 20 Newsgroups (about 20 minutes)"
 	@echo "make demo ARGS='--rounds 3'   any option of 'rankfleet demo --help'"
 	@echo "make test                     linters, types, import rules and tests"

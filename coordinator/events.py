@@ -43,12 +43,13 @@ class Waiting(Watched, frozen=True, tag="waiting"):
 
 
 class Opened(Watched, frozen=True, tag="opened"):
-    """A round began."""
+    """A round began; `work` is what it is for."""
 
     round: int
     rounds: int
     cohort: tuple[str, ...]
     ranks_alive: int
+    work: m.PlanWork
 
 
 class Training(Watched, frozen=True, tag="training"):

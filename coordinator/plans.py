@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from coordinator import automatic, schedule
 from coordinator.allocate import Allocation, Terms, allocate
 from coordinator.config import CoordinatorConfig
 from coordinator.fleet_model import FleetModel, Rules
 from coordinator.objects import Objects
+from coordinator.rank_plan import RankPlan
 from edge_agent.wire import cost
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.pack import Manifest, load_manifest, module_layout
 from edge_agent.wire.quantise import find_scheme
-from edge_agent.wire.ranks import Layout, pack_mask
+from edge_agent.wire.ranks import pack_mask
 
 TRAIN_SHARE = 0.6
 """Share of a round's deadline that training may take; as much again is left for upload and for surprises."""
@@ -35,7 +35,7 @@ class Planner:
         self._objects = objects
         self._manifest: Manifest = load_manifest(Path(config.pack))
         self.layout = module_layout(self._manifest, config.ranks.initial, len(config.classes))
-        self._schedule = _schedule(config, self.layout)
+        self._ranks = RankPlan(config.ranks, config.round.rounds, self.layout.full_mask())
         self.welcome = m.Welcome(
             fleet=config.fleet,
             run=run_id,
@@ -48,18 +48,7 @@ class Planner:
 
     def rules(self, model: FleetModel, number: int) -> Rules:
         """How round `number` closes, which starts from `model`."""
-        living = int(model.state.mask.sum())
-        budget, threshold = self._budget_ranks(model, number), self._config.ranks.threshold
-        chance = automatic.threshold(budget, living)
-        scheme = find_scheme(self._config.training.quantisation)
-        return Rules(budget, chance if threshold == "auto" else threshold, scheme)
-
-    def _budget_ranks(self, model: FleetModel, number: int) -> int:
-        """Ranks that are to live after round `number`."""
-        living = int(model.state.mask.sum())
-        if self._schedule is not None:
-            return min(living, schedule.budget_ranks(self._schedule, number))
-        return automatic.budget_ranks(model.signs, living, len(self.layout.modules))
+        return self._ranks.rules(model, number, find_scheme(self._config.training.quantisation))
 
     def work(self, number: int) -> m.PlanWork:
         """What round `number` is for."""
@@ -114,17 +103,3 @@ class Planner:
     @property
     def _buckets(self) -> tuple[int, ...]:
         return cost.buckets_up_to(self._max_tokens)
-
-
-def _schedule(config: CoordinatorConfig, layout: Layout) -> schedule.Schedule | None:
-    """The schedule that the configuration asks for; None where the ranks follow what the rounds show."""
-    ranks = config.ranks
-    if ranks.target == "auto":
-        return None
-    return schedule.Schedule(
-        rounds=config.round.rounds,
-        initial=layout.ranks,
-        target=max(1, round(ranks.target * len(layout.modules))),
-        warmup=ranks.warmup_rounds,
-        final=ranks.final_rounds,
-    )

@@ -230,7 +230,8 @@ class Coordinator:
 
     def _open(self, action: rounds.Open) -> Iterator[rounds.Event]:
         alive = int(self._model.state.mask.sum())
-        self._watch(events.Opened(action.round, self._config.round.rounds, action.cohort, alive))
+        work = self._planner.work(action.round)
+        self._watch(events.Opened(action.round, self._config.round.rounds, action.cohort, alive, work))
         self._intake.clear()
         for device in action.cohort:
             yield from self._send_plan(device, action.round)

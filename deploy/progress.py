@@ -46,7 +46,8 @@ def _joined(event: events.Joined) -> str:
 
 def _opened(event: events.Opened) -> str:
     who = ", ".join(event.cohort)
-    return f"round {event.round}/{event.rounds}: {event.ranks_alive} ranks alive, training on {who}"
+    what = f"{event.ranks_alive} ranks alive, training" if event.work == "train" else "means of the classes"
+    return f"round {event.round}/{event.rounds}: {what} on {who}"
 
 
 def _received(event: events.Received) -> str:

@@ -110,7 +110,13 @@ class TorchEngine:
         places = positional(self._weights, self._manifest, batch.input_ids.shape[1])
         tables = {name: self._tensor(table) for name, table in rows.items()}
         return _Pass(
-            batch, micro_batch, mask, {name: self._tensor(one) for name, one in places.items()}, tables, {}, {}
+            batch,
+            micro_batch,
+            tuple(_parts(batch, mask, micro_batch)),
+            {name: self._tensor(one) for name, one in places.items()},
+            tables,
+            inputs={},
+            graphs={},
         )
 
     def _forward(self, passing: _Pass, stop: int, first_kept: int, end: int) -> Float32:
@@ -121,12 +127,12 @@ class TorchEngine:
             if block >= stop:
                 passing.inputs[block] = x
             if block >= first_kept:
-                passing.graphs[block] = [self._record(passing, block, x, part) for part in passing.parts()]
+                passing.graphs[block] = [self._record(passing, block, x, part) for part in passing.parts]
                 x = torch.cat([recorded.y.detach() for recorded in passing.graphs[block]])
             else:
                 with torch.no_grad():
                     ranks = self._ranks(passing, block)
-                    x = torch.cat([self._block(block, x[p.tokens], p, passing.places, ranks) for p in passing.parts()])
+                    x = torch.cat([self._block(block, x[p.tokens], p, passing.places, ranks) for p in passing.parts])
         return x.cpu().numpy().reshape(states.shape)
 
     def _embed(self, passing: _Pass) -> Float32:
@@ -136,7 +142,7 @@ class TorchEngine:
         """Adds the gradients of the block's modules to `gradients`; returns that of its input, if `below` needs it."""
         kept, x = passing.graphs.pop(block, None), passing.inputs.pop(block)
         dx: list[Tensor] = []
-        for index, part in enumerate(passing.parts()):
+        for index, part in enumerate(passing.parts):
             recorded = kept[index] if kept else self._record(passing, block, x, part)
             names = list(recorded.ranks)
             tables = [recorded.ranks[name] for name in names]
@@ -210,20 +216,21 @@ class _Pass(NamedTuple):
 
     batch: Batch
     micro_batch: int
-    mask: Tensor
+    parts: tuple[_Part, ...]
     places: dict[str, Tensor]
     tables: dict[str, Tensor]
     inputs: dict[int, Tensor]
     graphs: dict[int, list[_Recorded]]
 
-    def parts(self) -> Iterator[_Part]:
-        """The micro-batches."""
-        sequences, length = self.batch.input_ids.shape
-        for start in range(0, sequences, self.micro_batch):
-            end = min(start + self.micro_batch, sequences)
-            padded = self.batch.attention_mask[start:end]
-            real = None if padded.all() else torch.from_numpy(np.flatnonzero(padded)).to(self.mask.device)
-            yield _Part(slice(start * length, end * length), self.mask[start:end], real)
+
+def _parts(batch: Batch, mask: Tensor, micro_batch: int) -> Iterator[_Part]:
+    """The micro-batches; `mask` is the additive one of the whole batch."""
+    sequences, length = batch.input_ids.shape
+    for start in range(0, sequences, micro_batch):
+        end = min(start + micro_batch, sequences)
+        padded = batch.attention_mask[start:end]
+        real = None if padded.all() else torch.from_numpy(np.flatnonzero(padded)).to(mask.device)
+        yield _Part(slice(start * length, end * length), mask[start:end], real)
 
 
 def _device(name: TorchDevice) -> torch.device:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -58,8 +59,8 @@ class Clients:
         self.engine = ExperimentEngine(pack, self.layout, scale=options.training.scale)
         self._lowest = self.layout.blocks - min(profile.depth, self.layout.blocks)
         self.alive = trainable(self.layout, self.layout.full_mask(), self._lowest)
-        self._prefix = self._shared_states(states_folder(cache, run, self._lowest), self._lowest)
-        self._pretrained = self._shared_states(states_folder(cache, run, self.layout.blocks), self.layout.blocks)
+        self._cache, self._run = cache, run
+        self._prefix = self._shared_states(self._lowest)
         sizes = [len(share.tokens) for share in self._corpus.clients]
         shares = profile.rank_shares
         self.all = tuple(Client(place, size, shares[place % len(shares)]) for place, size in enumerate(sizes))
@@ -122,12 +123,18 @@ class Clients:
         states = SharedStates(prefix, share.places)
         return Reading(share.tokens, self._tokeniser, EVALUATION_BATCH, EVALUATION_BATCH, states)
 
-    def _shared_states(self, folder: Path, block: int) -> FrozenPrefix:
+    @cached_property
+    def _pretrained(self) -> FrozenPrefix:
+        """Behind the last block; only a start from class means asks for them."""
+        return self._shared_states(self.layout.blocks)
+
+    def _shared_states(self, block: int) -> FrozenPrefix:
         """The states of all texts before `block` without any rank: the scale of ranks does not matter to them."""
         layout = self.layout
         nothing = compact(layout, layout.empty_rows(), np.zeros_like(self.alive))
         key = key_of(b"torch float32", 0.0, layout, nothing, block, self._corpus.everything)
         lengths = [len(ids) for ids in self._corpus.everything.ids]
+        folder = states_folder(self._cache, self._run, block)
         kept = PrefixCache(folder, key, lengths, layout.d_model, STATES_LIMIT_BYTES)
         return FrozenPrefix(self.engine, nothing, block, EVALUATION_BATCH, kept)
 

@@ -31,8 +31,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluate_every: m.Positive = 2
     """Rounds from one evaluation to the next; the last round is always evaluated."""
     device: m.CostTable | None = None
-    """The device of the modelled time; without it none is modelled. Such a table
-    is the `cost` of a device in the `capabilities.json` of a demo, or in a file that `agent.capability` names."""
+    """The device of the modelled time; without it none is modelled. Such a table is the `cost` of a device in the
+    `capabilities.json` of a demo, or in a file that an agent's setting `capability` names."""
     link_bytes_per_s: m.Positive = 125_000
     """What that device's link carries, up and down."""
     rank_shares: tuple[m.Fraction, ...] = (1.0,)
@@ -90,7 +90,8 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: m.Count
     method: str
     extras: str
-    """Which set of options this is: the name of a table `[extras.NAME]`, empty for the method as published."""
+    """Which set of options this is: names of tables `[extras.NAME]`, joined by `+`; empty for the method as published.
+    """
     options: Options
     profile: Profile
 

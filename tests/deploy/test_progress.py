@@ -18,7 +18,10 @@ ONE_OF_EACH: dict[type[events.Watched], tuple[events.Watched, str]] = {
     events.Joined: (events.Joined("pi-1", 40, 224_000_000), "pi-1 joined: 40 examples, budget 224.0 MB"),
     events.Left: (events.Left("pi-1", "stopped"), "pi-1 went offline: stopped"),
     events.Waiting: (events.Waiting("1 of 2 devices are ready"), "waiting: 1 of 2 devices are ready"),
-    events.Opened: (events.Opened(2, 12, ("pi-1", "pi-2"), 96), "round 2/12: 96 ranks alive, training on pi-1, pi-2"),
+    events.Opened: (
+        events.Opened(2, 12, ("pi-1", "pi-2"), 96, "train"),
+        "round 2/12: 96 ranks alive, training on pi-1, pi-2",
+    ),
     events.Training: (events.Training("pi-1", 2, "train", 5, 12, 0.75), "step 5/12  loss 0.750"),
     events.Received: (events.Received("pi-1", 2, REPORT), "96 ranks, 4 blocks, 1 kept, micro-batch 2"),
     events.Refused: (events.Refused("pi-1", "did training diverge?"), "pi-1: did training diverge?"),
@@ -57,6 +60,11 @@ def test_a_quarter_of_a_round_is_worth_a_line_and_the_last_step_is_not() -> None
 
 def test_a_loss_that_is_not_finite_is_told() -> None:
     assert "diverged" in str(Progress().line(events.Training("pi-1", 1, "train", 4, 8, None)))
+
+
+def test_a_round_in_which_nobody_trains_says_what_it_is_for() -> None:
+    line = Progress().line(events.Opened(1, 12, ("pi-1", "pi-2"), 96, "class_means"))
+    assert line == "round 1/12: means of the classes on pi-1, pi-2"
 
 
 def test_progress_without_steps_is_no_error() -> None:

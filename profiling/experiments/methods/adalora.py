@@ -24,7 +24,7 @@ from edge_agent.trainer import Adjust
 from edge_agent.wire.ranks import Layout, Mask, Rows, keep_top
 
 from ..method import ALL, Client, Float32, Model, Parts, Setup, Task, Upload
-from .averaging import budget, empty_model
+from .averaging import empty_model, planned
 from .padded import moved, padded_mean
 from .shares import first_slots
 
@@ -76,7 +76,7 @@ class AdaLora:
 
 def own_mask(setup: Setup, model: Model, client: Client, number: int) -> Mask:
     """The ranks of `client` in round `number`."""
-    keep = max(1, math.floor(client.rank_share * budget(setup, model, number - 1)))
+    keep = max(1, math.floor(client.rank_share * planned(setup, model, number - 1).budget_ranks))
     known = cast(Clients, model.memory).get(client.number)
     if known is None:
         return keep_top(model.fleet.importance, first_slots(model.fleet.state.mask, client.rank_share), keep)

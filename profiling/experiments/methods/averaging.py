@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from coordinator import automatic, fleet_model, schedule
+from coordinator import fleet_model
 from coordinator.fleet_model import FleetModel, Rules
+from coordinator.rank_plan import RankPlan
 from edge_agent.wire.quantise import find_scheme
 from edge_agent.wire.ranks import Layout, Mask, Rows, keep_top
 from edge_agent.wire.rng import generator
@@ -49,16 +50,16 @@ class Averaging(LoraStart):
 
     def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
         """The weighted mean of every row over the clients that trained it."""
-        return average(setup, model, uploads, self.parts(number), int(model.fleet.state.mask.sum()))
+        return average(setup, model, uploads, self.parts(number), without_pruning(setup, model))
 
 
-def average(setup: Setup, model: Model, uploads: Sequence[Upload], parts: Parts, budget_ranks: int) -> Model:
-    """The product's aggregation and arbitration, to `budget_ranks`, in the view of the parts that travelled."""
+def average(setup: Setup, model: Model, uploads: Sequence[Upload], parts: Parts, rules: Rules) -> Model:
+    """The product's aggregation and arbitration by `rules`, in the view of the parts that travelled."""
     updates = [upload.update for upload in uploads]
     momentum = setup.options.trial.momentum
     earlier = model.memory if isinstance(model.memory, ModelState) else None
     before = project_model(with_momentum(model.fleet, earlier, momentum), parts)
-    closing = fleet_model.close_round(before, updates, mean_loss(uploads), rules(setup, model, budget_ranks))
+    closing = fleet_model.close_round(before, updates, mean_loss(uploads), rules)
     fleet = merge_model(model.fleet, closing.model, parts)
     memory = model.fleet.state if momentum else model.memory
     return replace(model, fleet=fleet, broadcast=(closing.delta,), memory=memory)
@@ -90,28 +91,15 @@ def lora_rows(layout: Layout, seed: int, rows: Rows) -> Rows:
     return fresh
 
 
-def rules(setup: Setup, model: Model, budget_ranks: int) -> Rules:
-    """How the product closes a round, after which `budget_ranks` live."""
-    threshold, living = setup.options.ranks.threshold, int(model.fleet.state.mask.sum())
-    chance = automatic.threshold(budget_ranks, living)
-    scheme = find_scheme(setup.options.training.quantisation)
-    return Rules(budget_ranks, chance if threshold == "auto" else threshold, scheme)
+def planned(setup: Setup, model: Model, number: int) -> Rules:
+    """How the product closes round `number`."""
+    plan = RankPlan(setup.options.ranks, setup.profile.rounds, setup.alive)
+    return plan.rules(model.fleet, number, find_scheme(setup.options.training.quantisation))
 
 
-def budget(setup: Setup, model: Model, number: int) -> int:
-    """Ranks that are to live after round `number`, by the product's rules."""
-    ranks, alive = setup.options.ranks, int(setup.alive.sum())
-    modules = int(setup.alive.any(axis=1).sum())
-    if ranks.target == "auto":
-        return automatic.budget_ranks(model.fleet.signs, int(model.fleet.state.mask.sum()), modules)
-    plan = schedule.Schedule(
-        rounds=setup.profile.rounds,
-        initial=alive,
-        target=min(alive, max(1, round(ranks.target * modules))),
-        warmup=ranks.warmup_rounds,
-        final=ranks.final_rounds,
-    )
-    return schedule.budget_ranks(plan, number)
+def without_pruning(setup: Setup, model: Model) -> Rules:
+    """A round after which all ranks live that did before."""
+    return Rules(int(model.fleet.state.mask.sum()), 1.0, find_scheme(setup.options.training.quantisation))
 
 
 def within_share(model: FleetModel, client: Client) -> Mask:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..method import Client, Model, Parts, Setup, Task, Upload
-from .averaging import average, budget, empty_model, within_share
+from .averaging import average, empty_model, planned, within_share
 from .trials import on_trial
 
 
@@ -31,8 +31,8 @@ class FedAra:
 
     def budget_ranks(self, setup: Setup, model: Model, number: int) -> int | None:
         """The schedule's."""
-        return budget(setup, model, number)
+        return planned(setup, model, number).budget_ranks
 
     def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
         """The product's aggregation, and arbitration to the schedule's budget."""
-        return average(setup, model, uploads, self.parts(number), budget(setup, model, number))
+        return average(setup, model, uploads, self.parts(number), planned(setup, model, number))

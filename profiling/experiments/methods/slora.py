@@ -25,7 +25,7 @@ from edge_agent.wire.rng import generator
 
 from ..method import Client, Model, Parts, Setup, Task, Upload
 from ..views import merge_model, project, project_model
-from .averaging import Averaging, average, empty_model, with_rows
+from .averaging import Averaging, average, empty_model, with_rows, without_pruning
 from .factors import Factors, from_rows, only_head, to_rows, truncate
 from .shares import first_slots
 
@@ -53,8 +53,7 @@ class SLora(Averaging):
 
     def close(self, setup: Setup, model: Model, uploads: Sequence[Upload], number: int) -> Model:
         """The weighted mean; at the end of stage 1 its decomposition is sent in place of the change."""
-        ranks = int(model.fleet.state.mask.sum())
-        closed = average(setup, model, uploads, self._learned(number), ranks)
+        closed = average(setup, model, uploads, self._learned(number), without_pruning(setup, model))
         return closed if number != self.sparse_rounds else decomposed(setup, model, closed)
 
     def _learned(self, number: int) -> Parts:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from profiling.experiments.method import ALL, Client
 from profiling.experiments.methods.adalora import AdaLora, orthogonal, own_mask, slope
-from profiling.experiments.methods.averaging import budget
+from profiling.experiments.methods.averaging import planned
 from tests.peers import CLIENTS, LAYOUT, TOLERANCE, a_round, a_setup, client_state
 
 METHOD = AdaLora()
@@ -19,7 +19,7 @@ def test_a_client_follows_the_schedule_with_a_mask_that_only_shrinks() -> None:
     model, before = METHOD.start(SETUP), SETUP.alive
     for number in range(1, 9):
         mask = own_mask(SETUP, model, CLIENTS[0], number)
-        assert mask.sum() == budget(SETUP, model, number - 1)
+        assert mask.sum() == planned(SETUP, model, number - 1).budget_ranks
         assert not (mask & ~before).any()
         model, _ = a_round(METHOD, SETUP, model, number)
         before = mask

@@ -6,26 +6,19 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-import pytest
 
-from coordinator import schedule
-from coordinator.automatic import Sign, budget_ranks
+from coordinator.rank_plan import RankPlan
 from edge_agent.wire.codec import decode_delta
+from edge_agent.wire.quantise import find_scheme
 from edge_agent.wire.ranks import HEAD, Rows
 from profiling.experiments.drift import products
-from profiling.experiments.method import Model, Setup
-from profiling.experiments.methods.averaging import Averaging, budget, rules, within_share
+from profiling.experiments.methods.averaging import Averaging, planned, within_share, without_pruning
 from profiling.experiments.methods.fedara import FedAra
 from profiling.experiments.views import view_of
 from tests.peers import CLIENTS, LAYOUT, a_round, a_setup, client_state
 
 METHOD = Averaging()
 EQUAL = CLIENTS[:2]
-
-
-def with_ranks(setup: Setup, **ranks: object) -> Setup:
-    changed = msgspec.structs.replace(setup.options.ranks, **ranks)
-    return replace(setup, options=msgspec.structs.replace(setup.options, ranks=changed))
 
 
 def weighted_mean(rows: list[Rows], weights: list[int]) -> Rows:
@@ -115,25 +108,14 @@ def test_momentum_adds_a_share_of_the_last_change_to_the_next() -> None:
     np.testing.assert_allclose(with_push[HEAD], without[HEAD] + 0.5 * (then[HEAD] - before[HEAD]), atol=1e-5)
 
 
-def test_the_budget_is_the_schedules() -> None:
+def test_a_method_that_prunes_closes_as_the_product_would() -> None:
     setup = a_setup()
-    model, modules = FedAra().start(setup), int(setup.alive.any(axis=1).sum())
-    plan = schedule.Schedule(setup.profile.rounds, int(setup.alive.sum()), 2 * modules, warmup=1, final=1)
+    model, scheme = FedAra().start(setup), find_scheme(setup.options.training.quantisation)
+    plan = RankPlan(setup.options.ranks, setup.profile.rounds, setup.alive)
     rounds = range(1, setup.profile.rounds + 1)
-    assert [budget(setup, model, n) for n in rounds] == [schedule.budget_ranks(plan, n) for n in rounds]
+    assert [planned(setup, model, n) for n in rounds] == [plan.rules(model.fleet, n, scheme) for n in rounds]
 
 
-def test_an_automatic_target_follows_what_the_rounds_showed() -> None:
-    setup = with_ranks(a_setup(), target="auto")
-    model, living = FedAra().start(setup), int(setup.alive.sum())
-    assert budget(setup, model, 1) == living
-    shown = (Sign(1.0, 1, 1.0),)
-    model = replace(model, fleet=replace(model.fleet, signs=shown))
-    assert budget(setup, model, 2) == budget_ranks(shown, living, 2) < living
-
-
-@pytest.mark.parametrize(("threshold", "expected"), [(0.7, 0.7), ("auto", 0.5)])
-def test_the_threshold_is_as_set_or_the_share_of_votes_by_chance(threshold: object, expected: float) -> None:
-    setup = with_ranks(a_setup(), threshold=threshold)
-    model: Model = FedAra().start(setup)
-    assert rules(setup, model, int(setup.alive.sum()) // 2).threshold == expected
+def test_a_method_that_does_not_prune_keeps_all() -> None:
+    setup = a_setup()
+    assert without_pruning(setup, METHOD.start(setup)).budget_ranks == setup.alive.sum()

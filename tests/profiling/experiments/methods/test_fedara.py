@@ -11,7 +11,7 @@ from edge_agent.wire.codec import apply_delta, decode_delta
 from edge_agent.wire.state import digest
 from profiling.experiments.drift import products
 from profiling.experiments.method import ALL, mean_loss
-from profiling.experiments.methods.averaging import budget, rules
+from profiling.experiments.methods.averaging import planned
 from profiling.experiments.methods.fedara import FedAra
 from tests.peers import CLIENTS, LAYOUT, a_round, a_setup
 
@@ -31,7 +31,7 @@ def test_ranks_shrink_to_the_schedules_budget_and_never_grow() -> None:
     setup = a_setup()
     model = METHOD.start(setup)
     for number in range(1, setup.profile.rounds + 1):
-        due, before = budget(setup, model, number), model.fleet.state.mask
+        due, before = planned(setup, model, number).budget_ranks, model.fleet.state.mask
         assert METHOD.budget_ranks(setup, model, number) == due
         model, _ = a_round(METHOD, setup, model, number)
         assert model.fleet.state.mask.sum() == due
@@ -44,7 +44,7 @@ def test_a_round_closes_exactly_as_the_coordinator_closes_it() -> None:
     setup = a_setup(quantisation="int8")
     before, _ = a_round(METHOD, setup, METHOD.start(setup), 1)
     after, uploads = a_round(METHOD, setup, before, 2)
-    terms = rules(setup, before, budget(setup, before, 2))
+    terms = planned(setup, before, 2)
     closing = fleet_model.close_round(before.fleet, [one.update for one in uploads], mean_loss(uploads), terms)
     assert after.broadcast == (closing.delta,)
     assert digest(after.fleet.state) == digest(closing.model.state)
