@@ -68,8 +68,16 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HeadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The classifier on top of the model."""
 
-    start: Literal["seed", "class_means"] = "class_means"
-    """`class_means`: the first round is spent on the mean state of every class, which the head starts from."""
+    start: Literal["seed", "class_means", "discriminant"] = "discriminant"
+    """All but `seed` spend the first round on statistics of the classes, which the head starts from: `class_means` on
+    the mean state of each, `discriminant` also on how examples deviate from it."""
+
+    def first_work(self) -> m.PlanWork:
+        """What the first round is for."""
+        return _FIRST_WORK[self.start]
+
+
+_FIRST_WORK: dict[str, m.PlanWork] = {"seed": "train", "class_means": "class_means", "discriminant": "class_axes"}
 
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,9 +133,9 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
             f"{path}: ranks.target ({config.ranks.target}) is above ranks.initial ({config.ranks.initial}): "
             "ranks are only ever pruned"
         )
-    if config.head.start == "class_means" and config.round.rounds < 2:
+    if config.head.start != "seed" and config.round.rounds < 2:
         raise ConfigError(
-            f'{path}: head.start = "class_means" takes the first round, which leaves none of round.rounds '
+            f'{path}: head.start = "{config.head.start}" takes the first round, which leaves none of round.rounds '
             f'({config.round.rounds}) to train in: add rounds, or set head.start = "seed"'
         )
     if config.ranks.warmup_rounds + config.ranks.final_rounds >= config.round.rounds:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from coordinator.aggregate import Aggregator, advance
 from coordinator.arbitrate import arbitrate, cast, empty_ballot
 from coordinator.automatic import Sign, read_sign
-from coordinator.head_start import MeansOfClasses
+from coordinator.head_start import ClassStatistics
 from coordinator.store import Checkpoint
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update
@@ -79,11 +79,11 @@ def close_round(model: FleetModel, updates: Iterable[Update], loss: float | None
 
 
 def start_head(model: FleetModel, updates: Iterable[Update], scheme: Scheme) -> Closing:
-    """Gives the head its start from the devices' class means; ranks stay as they are."""
-    layout, means = model.state.layout, MeansOfClasses(model.state.layout)
+    """Gives the head its start from the devices' statistics of the classes; ranks stay as they are."""
+    layout, statistics = model.state.layout, ClassStatistics(model.state.layout)
     for update in updates:
-        means.add(update)
-    change = {**layout.empty_rows(), HEAD: means.head(model.state.rows[HEAD]) - model.state.rows[HEAD]}
+        statistics.add(update)
+    change = {**layout.empty_rows(), HEAD: statistics.head(model.state.rows[HEAD]) - model.state.rows[HEAD]}
     step = advance(model.state, change, model.residual, model.state.mask, scheme)
     return Closing(FleetModel(step.state, step.residual, model.importance, model.signs), step.delta)
 

@@ -12,6 +12,7 @@ from coordinator.records import reports_of
 from coordinator.store import Contribution, Store
 from edge_agent.wire import codec, transfer
 from edge_agent.wire import messages as m
+from edge_agent.wire.class_statistics import statistics_layout, update_layout
 from edge_agent.wire.errors import PayloadError
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.ranks import Layout, unpack_mask
@@ -29,7 +30,7 @@ class Intake:
     def __init__(self, store: Store, layout: Layout) -> None:
         self._store = store
         self._layout = layout
-        self._limit_bytes = codec.update_limit_bytes(layout)
+        self._limit_bytes = max(map(codec.update_limit_bytes, (layout, statistics_layout(layout))))
         self._pulls: dict[str, _Pull] = {}
 
     def begin(self, device: str, offer: m.Offer) -> None:
@@ -82,10 +83,11 @@ class Intake:
 
     def _check(self, device: str, offer: m.Offer, body: bytes) -> None:
         plan = msgspec.msgpack.decode(self._store.plans(offer.round)[device], type=m.Plan)
-        allowed = unpack_mask(plan.trained, self._layout)
-        update = codec.decode_update(body, self._layout, limit_bytes=self._limit_bytes, allowed=allowed)
-        if (offer.report.loss is None) != (plan.work == "class_means"):
+        if (offer.report.loss is None) != (plan.work != "train"):
             raise PayloadError(f"a report of a round of {plan.work} has the loss {offer.report.loss}")
+        layout = update_layout(self._layout, plan.work)
+        allowed = unpack_mask(plan.trained, self._layout) if plan.work == "train" else None
+        update = codec.decode_update(body, layout, limit_bytes=self._limit_bytes, allowed=allowed)
         found = (update.round, update.version, update.examples)
         expected = (offer.round, plan.version, offer.report.examples)
         if found != expected:

@@ -52,7 +52,7 @@ class Planner:
 
     def work(self, number: int) -> m.PlanWork:
         """What round `number` is for."""
-        return "class_means" if number == 1 and self._config.head.start == "class_means" else "train"
+        return self._config.head.first_work() if number == 1 else "train"
 
     def allocation(self, model: FleetModel, ready: m.Ready) -> Allocation:
         """What a device is to train of `model`.

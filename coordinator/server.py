@@ -27,6 +27,7 @@ from coordinator.records import make_record, mean_loss, reports_of, signs_of
 from coordinator.store import Store
 from edge_agent.wire import codec, link, topics
 from edge_agent.wire import messages as m
+from edge_agent.wire.class_statistics import update_layout
 from edge_agent.wire.errors import BudgetError, LinkError, PayloadError, ProtocolError, WireError
 
 LOGGER = logging.getLogger("rankfleet.coordinator")
@@ -256,7 +257,7 @@ class Coordinator:
 
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
         rules, updates = self._planner.rules(self._model, action.round), self._updates(action)
-        if self._planner.work(action.round) == "class_means":
+        if self._planner.work(action.round) != "train":
             closing = fleet_model.start_head(self._model, updates, rules.scheme)
         else:
             loss = mean_loss(reports_of(self._store, action.round))
@@ -270,10 +271,11 @@ class Coordinator:
         yield rounds.Closed(time.monotonic())
 
     def _updates(self, action: rounds.Close) -> Iterator[codec.Update]:
-        limit = codec.update_limit_bytes(self._planner.layout)
+        layout = update_layout(self._planner.layout, self._planner.work(action.round))
+        limit_bytes = codec.update_limit_bytes(layout)
         for device in action.contributors:
             body = self._store.contribution_body(action.round, device)
-            yield codec.decode_update(body, self._planner.layout, limit_bytes=limit)
+            yield codec.decode_update(body, layout, limit_bytes=limit_bytes)
 
     def _wait(self, action: rounds.Waiting) -> tuple[rounds.Event, ...]:
         self._watch(events.Waiting(action.reason))

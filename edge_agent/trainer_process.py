@@ -18,7 +18,7 @@ import psutil
 
 from edge_agent import jobs, memory, update
 from edge_agent.calibration import log_prior
-from edge_agent.class_means import class_means
+from edge_agent.class_statistics import class_statistics
 from edge_agent.examples import Tokens
 from edge_agent.measure import Bench, measure
 from edge_agent.meter import PhaseMeter
@@ -29,6 +29,7 @@ from edge_agent.trainer import Report, Score, Trained, Work, evaluate, train, tr
 from edge_agent.watch import Footing, Watch
 from edge_agent.wire import codec, cost, quantise
 from edge_agent.wire import messages as m
+from edge_agent.wire.class_statistics import update_layout
 from edge_agent.wire.errors import BudgetError, DataError, RankfleetError
 from edge_agent.wire.ranks import Layout, Mask, Rows, unpack_mask
 from edge_agent.wire.state import ModelState
@@ -98,7 +99,7 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
         round_ = Round(space, job, state, plan, trained, examples)
         outcome = round_.learn(watch) if job.plan.work == "train" else round_.look()
         phases.enter("compress")
-        body = codec.encode_update(outcome.update, space.layout)
+        body = codec.encode_update(outcome.update, update_layout(space.layout, job.plan.work))
         phases.enter("")
         report = _report(plan, outcome, score, watch.step_downs, _seen(space, len(examples), watch, sampler, phases))
     outgoing = Outgoing(job.plan.round, hashlib.sha256(body).digest(), body, msgspec.msgpack.encode(report))
@@ -137,10 +138,11 @@ class Round:
         return Outcome(made, left, trained)
 
     def look(self) -> Outcome:
-        """Makes the mean states of the classes."""
+        """Makes statistics of the classes."""
         reading = _reading(self.space, self.examples, self.plan)
-        means = class_means(self.space.engine, self.state, reading)
-        return Outcome(update.make_means(self._part(), self.state, means), self.space.residual(), None)
+        axes = self.job.plan.work == "class_axes"
+        statistics = class_statistics(self.space.engine, self.state, reading, axes=axes)
+        return Outcome(update.make_statistics(self._part(), self.state, statistics), self.space.residual(), None)
 
     def _work(self) -> Work:
         welcome, classes = self.space.welcome, self.space.layout.classes

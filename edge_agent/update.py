@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.selection import trained_positions
+from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.codec import Update
 from edge_agent.wire.quantise import Scheme
 from edge_agent.wire.ranks import HEAD, Mask, Rows, keep_top, top_share
@@ -52,13 +53,12 @@ def make_update(part: Part, before: ModelState, after: Rows, scores: Float64, re
     return update, left
 
 
-def make_means(part: Part, before: ModelState, means: Rows) -> Update:
-    """The update that carries class means (see `class_means`) in its head rows, and no rank."""
-    layout, none = before.layout, np.zeros_like(before.mask)
-    nothing = {module.name: np.zeros((0, module.width), np.float32) for module in layout.modules}
-    row_set, _ = quantise_rows(layout, {**nothing, **means}, layout.empty_rows(), none, part.scheme)
-    scores = np.zeros(none.shape, np.float32)
-    return Update(part.round, before.version, part.examples, none, scores, row_set)
+def make_statistics(part: Part, before: ModelState, statistics: Rows) -> Update:
+    """The update that carries statistics of the classes (see `class_statistics`), of the layout that these have."""
+    layout = statistics_layout(before.layout)
+    none = np.zeros((0, layout.slots), np.bool_)
+    row_set, _ = quantise_rows(layout, statistics, layout.empty_rows(), none, part.scheme)
+    return Update(part.round, before.version, part.examples, none, none.astype(np.float32), row_set)
 
 
 def local_votes(scores: Float64, trained: Mask, budget_ranks: int, living_ranks: int) -> Mask:

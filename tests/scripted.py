@@ -21,10 +21,11 @@ from coordinator.plans import Planner
 from coordinator.run import DATABASE
 from coordinator.server import Coordinator
 from coordinator.store import Store
-from edge_agent.update import Part, make_means
+from edge_agent.update import Part, make_statistics
 from edge_agent.wire import codec, frame, link, topics, transfer
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
+from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.memory_link import MemoryBroker, MemoryLink
 from edge_agent.wire.pack import MANIFEST, load_manifest, module_layout
 from edge_agent.wire.quantise import find_scheme
@@ -239,18 +240,21 @@ class Device:
         return replace(update, **changes)
 
     def looked(self, plan: m.Plan) -> codec.Update:
-        """Plausible class means, the same for the same device."""
+        """Plausible statistics of the classes, the same for the same device."""
         generator = np.random.default_rng([*self.name.encode()])
-        means = generator.standard_normal((self.layout.classes, self.layout.d_model + 1)).astype(np.float32)
-        means[:, -1] = 1 / self.layout.classes
+        layout = statistics_layout(self.layout)
+        table = generator.standard_normal((layout.classes, layout.d_model + 1)).astype(np.float32)
+        table[:, -1] = 0
+        table[: self.layout.classes, -1] = 1 / self.layout.classes
         part = Part(plan.round, unpack_mask(plan.trained, self.layout), plan.budget_ranks, 18, find_scheme("int8"))
-        return make_means(part, states.seed_state(self.layout, 0), {HEAD: means})
+        return make_statistics(part, states.seed_state(self.layout, 0), {HEAD: table})
 
     def offer(self, plan: m.Plan, update: codec.Update | None = None, **report: Any) -> m.Offer:
         """Offers `update`, or a plausible one; returns the offer."""
-        if plan.work == "class_means":
+        if plan.work != "train":
             update, report = update or self.looked(plan), {"steps": 0, "loss": None, "step_s": None, **report}
-        body = codec.encode_update(update or self.trained(plan), self.layout)
+        update = update or self.trained(plan)
+        body = codec.encode_update(update, self.layout if update.scores.size else statistics_layout(self.layout))
         return self.offer_bytes(plan, body, **report)
 
     def offer_bytes(self, plan: m.Plan, body: bytes, **report: Any) -> m.Offer:

@@ -148,7 +148,7 @@ def _coordinator_toml(options: Options, dataset: Dataset, pack: Path, port: int,
         f"warmup_rounds = {min(2, max(rounds - 2, 0))}",
         f"final_rounds = {min(3, max(rounds - 4, 0))}",
         "",
-        *(["[head]", 'start = "seed"', ""] if rounds == 1 else []),  # class means would leave no round to train in
+        *(["[head]", 'start = "seed"', ""] if rounds == 1 else []),  # statistics would leave none to train in
         "[training]",
         f"local_steps = {profile.local_steps}",
         f"max_tokens = {profile.max_tokens}",

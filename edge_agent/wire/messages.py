@@ -4,6 +4,7 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
+    4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own.
     3  2026-11-23  rounds for the means of classes; calibration of the loss.
     2  2026-11-23  kept blocks, steps down, and times by micro-batch.
     1  2026-11-22  first.
@@ -16,7 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 RunId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -27,7 +28,7 @@ REASON_CHARACTERS = 2000
 Reason = Annotated[str, Meta(max_length=REASON_CHARACTERS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
-PlanWork = Literal["train", "class_means"]
+PlanWork = Literal["train", "class_means", "class_axes"]
 Indices = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**24)], ...], Meta(min_length=1, max_length=4096)]
 
 
@@ -214,7 +215,8 @@ class Plan(Message, tag="plan", frozen=True):
     deltas: tuple[ObjectRef, ...]
     state_sha256: Sha256
     work: PlanWork
-    """What the round is for: training, or the mean states of the classes that the head starts from."""
+    """What the round is for: training, or statistics of the classes that the head starts from, their mean states alone
+    or with the axes of what deviates from these."""
     trained: bytes
     budget_ranks: Positive
     """Ranks that the schedule lets live after this round, over the whole fleet: what a device votes on."""

@@ -29,9 +29,6 @@ from .ranks import HEAD, Layout, Mask, Rows, Table, pack_mask, unpack_mask
 VALUE_LIMIT = 64.0
 """Largest change of one number in one round; fixed-point sums rely on it (see `coordinator.aggregate`)."""
 
-MEANS_SCALE = 2.0**-4
-"""The means of classes travel so much smaller: the states of some models exceed the limit. Exact, and codes stay."""
-
 Classes = npt.NDArray[np.bool_]
 """`(classes,)`; true where a head row is meant."""
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_agent import trainer
 from edge_agent.calibration import log_prior
-from edge_agent.class_means import class_means
+from edge_agent.class_statistics import class_statistics
 from edge_agent.optimizer import Rates
 from edge_agent.prefix import FrozenPrefix, PrefixCache, key_of
 from edge_agent.reading import Reading
@@ -89,11 +89,11 @@ class Clients:
         footing = Footing(training.batch_size, self._lowest, kept_blocks=self.layout.blocks)
         return trainer.train(self.engine, start, work, footing, None, lambda *_: None)
 
-    def class_means(self, client: Client, state: ModelState) -> Rows:
-        """The means of the client's classes. Those of the pretrained model are looked up where they are known."""
+    def class_statistics(self, client: Client, state: ModelState, *, axes: bool) -> Rows:
+        """Statistics of the client's classes. States of the pretrained model are looked up where they are known."""
         share = self._corpus.clients[client.number]
         prefix = self._prefix if products(self.layout, state.rows) else self._pretrained
-        return class_means(self.engine, state, self._reading(share, prefix))
+        return class_statistics(self.engine, state, self._reading(share, prefix), axes=axes)
 
     def accuracy(self, state: ModelState) -> float:
         """Of `state` on the test sample."""
@@ -125,7 +125,7 @@ class Clients:
 
     @cached_property
     def _pretrained(self) -> FrozenPrefix:
-        """Behind the last block; only a start from class means asks for them."""
+        """Behind the last block; only a start from statistics of classes asks for them."""
         return self._shared_states(self.layout.blocks)
 
     def _shared_states(self, block: int) -> FrozenPrefix:

@@ -13,6 +13,7 @@ from coordinator import fleet_model
 from edge_agent import update
 from edge_agent.trainer import Trained
 from edge_agent.wire import codec
+from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.quantise import find_scheme
 from edge_agent.wire.ranks import Layout, Rows, keep_top
 from edge_agent.wire.rng import generator
@@ -106,8 +107,9 @@ class Federation:
     def round(self, number: int) -> RoundResult:
         """Round `number`: where the options ask for it, the first gives the head its start; in all others the cohort
         trains and the method closes."""
-        if number == 1 and self._run.options.head.start == "class_means":
-            return self._start_head(number)
+        work = self._run.options.head.first_work()
+        if number == 1 and work != "train":
+            return self._start_head(number, axes=work == "class_axes")
         given = [self._contribute(self._devices[place], number) for place in self._cohort(number)]
         self._model = self._method.close(self.setup, self._model, [one.upload for one in given], number)
         self._clients.engine.set_base(self._model.base)
@@ -124,15 +126,15 @@ class Federation:
             ranks=self._ranks(),
         )
 
-    def _start_head(self, number: int) -> RoundResult:
+    def _start_head(self, number: int, *, axes: bool) -> RoundResult:
         """A round of all clients in which none trains."""
-        state, layout = self._model.fleet.state, self.setup.layout
+        state, layout = self._model.fleet.state, statistics_layout(self.setup.layout)
         limit_bytes = codec.update_limit_bytes(layout)
         updates, bytes_up, times_s = [], 0, []
         for device in self._devices:
             client = device.client
             part = update.Part(number, self.setup.alive, 1, client.examples, self._scheme)
-            made = update.make_means(part, state, self._clients.class_means(client, state))
+            made = update.make_statistics(part, state, self._clients.class_statistics(client, state, axes=axes))
             arrived, sent_bytes = self._wire.up(client.name, codec.encode_update(made, layout))
             updates.append(codec.decode_update(arrived, layout, limit_bytes=limit_bytes))
             bytes_up += sent_bytes

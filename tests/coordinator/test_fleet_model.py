@@ -13,8 +13,8 @@ from coordinator import fleet_model
 from coordinator.arbitrate import cast, empty_ballot
 from coordinator.automatic import read_sign
 from coordinator.fleet_model import FleetModel, Rules, close_round, from_checkpoint, start_head, to_checkpoint
-from coordinator.head_start import MeansOfClasses
-from edge_agent.update import Part, make_means
+from coordinator.head_start import ClassStatistics
+from edge_agent.update import Part, make_statistics
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update, apply_delta, decode_delta
 from edge_agent.wire.errors import PayloadError
@@ -132,10 +132,10 @@ def test_a_round_without_training_leaves_no_sign() -> None:
 def class_means(seed: int) -> Update:
     """The class means of a device."""
     generator = np.random.default_rng(seed)
-    table = generator.standard_normal((2, 5)).astype(np.float32)
+    table = generator.standard_normal((4, 5)).astype(np.float32)
     table[:, -1] = 0.5
     state = states.seed_state(LAYOUT, 1)
-    return make_means(Part(1, state.mask, 4, 20, SCHEME), state, {HEAD: table})
+    return make_statistics(Part(1, state.mask, 4, 20, SCHEME), state, {HEAD: table})
 
 
 def test_the_start_of_the_head_travels_as_a_delta_and_leaves_the_ranks_alone() -> None:
@@ -146,7 +146,7 @@ def test_the_start_of_the_head_travels_as_a_delta_and_leaves_the_ranks_alone() -
     assert state.version == 1 and (state.mask == model.state.mask).all()
     assert all(np.array_equal(state.rows[one.name], model.state.rows[one.name]) for one in LAYOUT.modules)
     assert np.array_equal(closing.model.importance, model.importance) and closing.model.signs == model.signs
-    means = MeansOfClasses(LAYOUT)
+    means = ClassStatistics(LAYOUT)
     for update in updates:
         means.add(update)
     head = closing.model.residual[HEAD] + state.rows[HEAD]

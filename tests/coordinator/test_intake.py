@@ -103,14 +103,17 @@ def test_an_impossible_report_is_refused(
     assert reason in refused.reason
 
 
-@pytest.mark.parametrize("start_of_head", ["seed", "class_means"])
+@pytest.mark.parametrize("start_of_head", ["seed", "class_means", "discriminant"])
 def test_an_update_of_another_kind_of_round_is_refused(
-    start: Start, devices: Devices, config: CoordinatorConfig, start_of_head: Literal["seed", "class_means"]
+    start: Start,
+    devices: Devices,
+    config: CoordinatorConfig,
+    start_of_head: Literal["seed", "class_means", "discriminant"],
 ) -> None:
     changed = msgspec.structs.replace(config, head=HeadSettings(start_of_head))
     _, plans = an_open_round(start, devices, changed=changed)
     device, plan = devices["pi-1"], plans["pi-1"]
-    if plan.work == "class_means":
+    if plan.work != "train":
         device.offer(plan, device.trained(plan), steps=3, loss=0.5, step_s=1.0)
     else:
         device.offer(plan, device.looked(plan), steps=0, loss=None, step_s=None)

@@ -74,9 +74,11 @@ def test_a_plan_says_what_to_train_from_which_state(planner: Planner) -> None:
     assert plan.budget_ranks == planner.rules(model, 1).budget_ranks
 
 
-@pytest.mark.parametrize(("start", "first"), [("seed", "train"), ("class_means", "class_means")])
-def test_only_a_first_round_is_for_class_means(
-    tmp_path: Path, start: Literal["seed", "class_means"], first: m.PlanWork
+@pytest.mark.parametrize(
+    ("start", "first"), [("seed", "train"), ("class_means", "class_means"), ("discriminant", "class_axes")]
+)
+def test_only_a_first_round_is_for_statistics_of_classes(
+    tmp_path: Path, start: Literal["seed", "class_means", "discriminant"], first: m.PlanWork
 ) -> None:
     store = Store(tmp_path / "coordinator.db")
     planner = make_planner(msgspec.structs.replace(make_config(tmp_path), head=HeadSettings(start)), store)

@@ -63,16 +63,16 @@ def test_a_whole_run_of_three_devices(start: Start, devices: Devices, config: Co
 
 
 def with_head_start(config: CoordinatorConfig, run_dir: Path) -> CoordinatorConfig:
-    return msgspec.structs.replace(config, run_dir=run_dir, head=HeadSettings("class_means"))
+    return msgspec.structs.replace(config, run_dir=run_dir, head=HeadSettings("discriminant"))
 
 
-def test_a_first_round_of_class_means_starts_the_head_and_the_run_goes_on_with_training(
+def test_a_first_round_of_statistics_starts_the_head_and_the_run_goes_on_with_training(
     start: Start, devices: Devices, config: CoordinatorConfig, tmp_path: Path
 ) -> None:
     gateway = start(with_head_start(config, tmp_path))
     all_of(devices, Device.join)
     first = [device.takes_part() for device in devices.values()]
-    assert {(plan.round, plan.work) for plan in first} == {(1, "class_means")}
+    assert {(plan.round, plan.work) for plan in first} == {(1, "class_axes")}
     plan = devices["pi-1"].hears(m.Plan)
     assert (plan.round, plan.version, plan.work) == (2, 1, "train")
     seed = seed_state(tiny_layout(), config.seed)
@@ -91,7 +91,7 @@ def test_a_first_round_of_class_means_starts_the_head_and_the_run_goes_on_with_t
     assert trained.loss is not None and trained.ranks_alive < tiny_layout().ranks
 
 
-def test_restarted_in_a_round_of_class_means_the_head_is_the_same_to_the_bit(
+def test_restarted_in_a_round_of_statistics_the_head_is_the_same_to_the_bit(
     broker: MemoryBroker, start: Start, devices: Devices, config: CoordinatorConfig, tmp_path: Path
 ) -> None:
     once, again = (with_head_start(config, tmp_path / name) for name in ("once", "again"))

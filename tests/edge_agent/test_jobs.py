@@ -17,6 +17,7 @@ from edge_agent.store import Store
 from edge_agent.wire import codec
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
+from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.ranks import HEAD, pack_mask
 from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, tiny_layout, write_data
 from tests.runs import CAPABILITY, make_state
@@ -82,24 +83,26 @@ def test_a_round_leaves_an_update_that_the_coordinator_can_read(
     assert report.peak_rss_bytes > report.peak_anonymous_bytes > terms.supervisor_bytes
 
 
-def test_a_round_for_class_means_trains_nothing(
-    tmp_path: Path, terms: jobs.Terms, measured: jobs.MeasureResult
+@pytest.mark.parametrize("work", ["class_means", "class_axes"])
+def test_a_round_for_statistics_of_classes_trains_nothing(
+    tmp_path: Path, terms: jobs.Terms, measured: jobs.MeasureResult, work: m.PlanWork
 ) -> None:
-    own, layout = make_terms(tmp_path), tiny_layout()
-    plan = plan_for(seed_state(), work="class_means")
+    own, model_layout = make_terms(tmp_path), tiny_layout()
+    layout = statistics_layout(model_layout)
+    plan = plan_for(seed_state(), work=work)
     assert run(jobs.TrainJob(own, plan, (), measured.capability)) == [jobs.TrainResult(1)]
     outgoing, model = Store(Path(own.store)).outgoing(), Store(Path(own.store)).model()
     assert outgoing is not None and model is not None
     update = codec.decode_update(outgoing.body, layout, limit_bytes=codec.update_limit_bytes(layout))
-    assert not update.changes.ranks.any() and not update.votes.any()
     table = update.changes.rows()[HEAD]
-    assert table.shape == (3, layout.d_model + 1), "every class occurs in the data"
-    assert table[:, -1].sum() == pytest.approx(1)
+    assert update.changes.classes[:3].all(), "every class occurs in the data"
+    assert table[:3, -1].sum() == pytest.approx(1)
+    assert (len(table) > 3) == (work == "class_axes")
     report = msgspec.msgpack.decode(outgoing.report, type=m.RoundReport)
     assert (report.examples, report.steps, report.loss, report.step_s) == (measured.examples, 0, None, None)
     assert (report.depth, report.ranks, report.holdout_total) == (0, 0, measured.holdout)
     assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "compress"]
-    assert states.digest(states.from_bytes(model.state, layout)) == plan.state_sha256
+    assert states.digest(states.from_bytes(model.state, model_layout)) == plan.state_sha256
 
 
 def test_a_round_above_frozen_blocks_keeps_what_they_put_out(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.update import Part, drop_pruned, local_votes, make_means, make_update, relative
+from edge_agent.update import Part, drop_pruned, local_votes, make_statistics, make_update, relative
+from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.codec import decode_update, encode_update
 from edge_agent.wire.errors import PayloadError
 from edge_agent.wire.quantise import SCHEMES
@@ -70,31 +71,32 @@ def test_the_update_travels() -> None:
     assert np.array_equal(back.scores, update.scores)
 
 
-def _means() -> Rows:
+def _statistics() -> Rows:
     """Of a device that has but the second class."""
-    table = np.zeros((2, 5), np.float32)
+    table = np.zeros((4, 5), np.float32)
     table[1] = [0.5, -2.0, 0.25, 3.0, 1.0]
     return {HEAD: table}
 
 
 @given(NAMES)
-def test_class_means_travel_without_a_rank(name: str) -> None:
-    update = make_means(_part(name), _state(), _means())
-    back = decode_update(encode_update(update, LAYOUT), LAYOUT, limit_bytes=10_000, allowed=TRAINED)
+def test_statistics_of_classes_travel_without_a_rank(name: str) -> None:
+    update = make_statistics(_part(name), _state(), _statistics())
+    layout = statistics_layout(LAYOUT)
+    back = decode_update(encode_update(update, layout), layout, limit_bytes=10_000)
     assert (back.round, back.version, back.examples) == (7, 6, 50)
-    assert not back.votes.any() and not back.scores.any() and not back.changes.ranks.any()
-    assert back.changes.classes.tolist() == [False, True], "classes that do not occur are not sent"
+    assert not (back.votes.size or back.scores.size or back.changes.ranks.size)
+    assert back.changes.classes.tolist() == [False, True, False, False], "classes that do not occur are not sent"
     (row,) = back.changes.rows()[HEAD]
-    np.testing.assert_allclose(row[:-1], _means()[HEAD][1, :-1], atol=0.25 if name == "int4" else 0.02)
+    np.testing.assert_allclose(row[:-1], _statistics()[HEAD][1, :-1], atol=0.25 if name == "int4" else 0.02)
     assert row[-1] == 1, "shares are exact in every scheme"
 
 
-def test_what_quantisation_takes_from_class_means_is_not_kept() -> None:
+def test_what_quantisation_takes_from_statistics_is_not_kept() -> None:
     """They are no change of the head, so what they lack must not be added to one."""
-    state, means = _state(), _means()
+    state, means = _state(), _statistics()
     before = {name: table.copy() for name, table in state.rows.items()}
-    make_means(_part("int4"), state, means)
-    assert np.array_equal(means[HEAD], _means()[HEAD])
+    make_statistics(_part("int4"), state, means)
+    assert np.array_equal(means[HEAD], _statistics()[HEAD])
     assert all(np.array_equal(state.rows[name], before[name]) for name in before)
 
 

@@ -1,8 +1,10 @@
-"""A run of real processes whose head starts from the means of the classes."""
+"""A run of real processes whose head starts from statistics of the classes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from coordinator import events
 from edge_agent.wire import state as states
@@ -12,8 +14,9 @@ from tests.system.fleet import DEVICES, Settings, fleet, of_kind
 ROUNDS = 2
 
 
-def test_class_means_make_a_head_that_training_with_a_calibrated_loss_goes_on_from(tmp_path: Path) -> None:
-    settings = Settings(rounds=ROUNDS, head={"start": "class_means"}, training={"calibration": 1.0})
+@pytest.mark.parametrize("start", ["class_means", "discriminant"])
+def test_statistics_make_a_head_that_training_with_a_calibrated_loss_goes_on_from(tmp_path: Path, start: str) -> None:
+    settings = Settings(rounds=ROUNDS, head={"start": start}, training={"calibration": 1.0})
     with fleet(tmp_path, settings) as one:
         told = one.run()
         started, trained = one.records()

@@ -19,7 +19,7 @@ from profiling.experiments.clients import Clients
 from profiling.experiments.method import ALL, Parts, Task
 from profiling.experiments.settings import Options, Profile
 from tests.experiments import make_run, write_dataset
-from tests.models import BLOCKS, D_MODEL, tiny_pack
+from tests.models import BLOCKS, tiny_pack
 
 SPEED = m.Speed(8, (100.0, 1.0, 0.0), (100.0, 1.0, 0.0))
 DEVICE = m.CostTable(1, 1, 1, 1, 1, 50.0, (SPEED,), 1)
@@ -125,17 +125,18 @@ def test_states_that_others_left_change_nothing(folder: Path, clients: Clients, 
 
 
 def test_class_means_come_with_their_shares(clients: Clients) -> None:
-    means = clients.class_means(clients.all[0], a_state(clients))[HEAD]
-    assert means.shape == (clients.layout.classes, D_MODEL + 1)
-    assert means[:, -1].sum() == pytest.approx(1)
+    means = clients.class_statistics(clients.all[0], a_state(clients), axes=False)[HEAD]
+    assert means[: clients.layout.classes, -1].sum() == pytest.approx(1)
+    assert not means[clients.layout.classes :].any()
 
 
-def test_class_means_of_the_pretrained_model_are_looked_up_and_the_same(clients: Clients) -> None:
+def test_statistics_of_the_pretrained_model_are_looked_up_and_the_same(clients: Clients) -> None:
     seed = fleet_model.start(clients.layout, 0).state
     hardly = {name: table.copy() for name, table in seed.rows.items()}
     hardly[clients.layout.modules[-1].name][0, clients.layout.modules[-1].d_in] = 1e-12
     looked_up, computed = (
-        clients.class_means(clients.all[0], replace(seed, rows=rows))[HEAD] for rows in (seed.rows, hardly)
+        clients.class_statistics(clients.all[0], replace(seed, rows=rows), axes=False)[HEAD]
+        for rows in (seed.rows, hardly)
     )
     np.testing.assert_allclose(looked_up, computed, atol=1e-5)
 
