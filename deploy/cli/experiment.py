@@ -31,7 +31,7 @@ Runs what a configuration asks for and the cache does not have yet: first the se
 then the grid. Every finished run is kept, so the same command goes on where it was ended. A run that fails does not
 end the others, but the exit status is 1.
 """
-_REPORT = "Writes a page (HTML), tables (Markdown) and rows (JSON) of the results that a configuration names."
+_REPORT = "Writes a page (HTML), tables (Markdown) and rows (JSON) of the results that configurations name, together."
 
 _SWEEP = """\
 Varies settings of one method around a base, or in all combinations, and tells by paired differences which of them
@@ -49,9 +49,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_means(run)
     run.set_defaults(run=run_run)
     report = commands.add_parser("report", help="write a report of the results", description=_REPORT)
-    report.add_argument("config", type=Path, metavar="CONFIG", help="the experiment's TOML file")
-    report.add_argument("--sweep", type=Path, metavar="SWEEP", help="a sweep's TOML file, for sensitivity curves")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: report in the folder of CONFIG")
+    report.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="TOML files of experiments")
+    report.add_argument(
+        "--sweep", type=Path, action="append", default=[], metavar="SWEEP",
+        help="a sweep's TOML file, for sensitivity curves; may be given again",
+    )  # fmt: skip
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: report in the folder of the first CONFIG")
     report.set_defaults(run=run_report)
     sweep = commands.add_parser("sweep", help="find the settings that matter", description=_SWEEP)
     sweep.add_argument("config", type=Path, metavar="SWEEP", help="the sweep's TOML file")
@@ -96,14 +99,18 @@ def run_report(args: argparse.Namespace) -> int:
     from profiling.experiments.report.write import write_report  # noqa: PLC0415
 
     screen = _screen()
-    experiment = plan.load(args.config, METHODS)
-    results, missing = campaign.named_results(experiment, *_gather(experiment, screen))
-    if missing:
-        screen.line(f"{missing} runs are missing in this report: `rankfleet experiment run {args.config}` makes them")
-    swept = [] if args.sweep is None else _swept(args.sweep, screen)
-    options = [] if args.sweep is None else ["--sweep", str(args.sweep)]
-    command = shlex.join(("rankfleet", "experiment", "report", str(args.config), *options))
-    print(*write_report(results, args.out or args.config.parent / "report", command, swept), sep="\n")
+    results: dict[str, Result] = {}
+    for path in args.configs:
+        experiment = plan.load(path, METHODS)
+        found, missing = campaign.named_results(experiment, *_gather(experiment, screen))
+        results.update((one.run.key, one) for one in found)
+        if missing:
+            screen.line(f"{missing} runs are missing in this report: `rankfleet experiment run {path}` makes them")
+    swept = [result for path in args.sweep for result in _swept(path, screen)]
+    sweeps = [word for path in args.sweep for word in ("--sweep", str(path))]
+    command = shlex.join(("rankfleet", "experiment", "report", *map(str, args.configs), *sweeps))
+    out = args.out or args.configs[0].parent / "report"
+    print(*write_report(list(results.values()), out, command, swept), sep="\n")
     return 0
 
 

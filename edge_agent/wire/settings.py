@@ -86,10 +86,23 @@ def load_toml(path: Path, kind: type[T], page: str = "docs/configuration.md") ->
     Raises:
         ConfigError: the file is missing or malformed, or a setting is unknown or out of range; names the setting.
     """
+    return convert_toml(read_toml(path, page), kind, path, page)
+
+
+def read_toml(path: Path, page: str) -> dict[str, Any]:
+    """The settings in `path` as they stand there. Raises as `load_toml`, bar what is wrong with a setting."""
     text = read_text(path, "configuration")
     try:
-        return msgspec.toml.decode(text, type=kind, dec_hook=_decode_path)
+        return msgspec.toml.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}; see {page} for every setting") from error
+
+
+def convert_toml(tree: dict[str, Any], kind: type[T], path: Path, page: str) -> T:
+    """The settings `tree`, which came from `path`, as a configuration of type `kind`. Raises as `load_toml`."""
+    try:
+        return msgspec.convert(tree, kind, dec_hook=_decode_path)
+    except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}; see {page} for every setting") from error
 
 

@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from edge_agent.wire.errors import ConfigError
 from edge_agent.wire.pack import MANIFEST, load_manifest
-from edge_agent.wire.settings import load_toml
+from edge_agent.wire.settings import convert_toml, read_toml
 
 from .check import check_experiment
 from .jobs import Job
-from .options import make_options
+from .options import make_options, replaced
 from .record import Result
 from .settings import BY_CLIENT, Experiment, MethodEntry, Run
 
@@ -38,9 +40,26 @@ def load(path: Path, known: Collection[str]) -> Experiment:
     Raises:
         ConfigError: the file is missing or malformed, or a setting is unknown, out of range or contradicts another.
     """
-    experiment = load_toml(path, Experiment, PAGE)
+    experiment = convert_toml(with_base(read_toml(path, PAGE), path), Experiment, path, PAGE)
     check_experiment(path, experiment, known)
     return resolve(experiment, path.resolve().parent)
+
+
+def with_base(tree: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings `tree` of the file `path`, in place of those of the file that its `base` names.
+
+    Raises:
+        ConfigError: the base is in another folder, has a base itself, or cannot be read.
+    """
+    name = tree.get("base")
+    if name is None:
+        return tree
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ConfigError(f"{path}: base: expected the name of a file in the same folder, got {name!r}")
+    base = read_toml(path.with_name(name), PAGE)
+    if "base" in base:
+        raise ConfigError(f"{path}: base: {name} has a base itself: name that, or put all settings into one file")
+    return dict(replaced(base, {key: value for key, value in tree.items() if key != "base"}))
 
 
 def resolve(experiment: Experiment, here: Path) -> Experiment:

@@ -11,12 +11,12 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from edge_agent.wire.errors import ConfigError
-from edge_agent.wire.settings import load_toml
+from edge_agent.wire.settings import convert_toml, read_toml
 
 from .check import check_experiment, check_profile, check_ranks
 from .jobs import Job
 from .options import Tree, convert, make_options, replaced
-from .plan import PAGE, Materials, grid_jobs, rates_of, resolve
+from .plan import PAGE, Materials, grid_jobs, rates_of, resolve, with_base
 from .settings import Experiment, Options, Profile
 
 PROFILE = "profile"
@@ -77,7 +77,10 @@ def load_sweep(path: Path, known: Collection[str]) -> Sweep:
     Raises:
         ConfigError: the file is missing or malformed, or a setting is unknown, out of range or contradicts another.
     """
-    sweep = load_toml(path, Sweep, PAGE)
+    tree = read_toml(path, PAGE)
+    if isinstance(tree.get("experiment"), dict):
+        tree["experiment"] = with_base(tree["experiment"], path)
+    sweep = convert_toml(tree, Sweep, path, PAGE)
     check_experiment(path, sweep.experiment, known)
     if len(sweep.experiment.methods) != 1:
         raise ConfigError(f"{path}: experiment.methods: a sweep has one method, got {len(sweep.experiment.methods)}")

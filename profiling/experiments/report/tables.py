@@ -28,8 +28,8 @@ NOTES = (
     "and seed. Bytes are those of all devices, up and down together, as encoded.",
     "Equal bytes: the least that any method spends in all its rounds on that data set, split and seed, "
     f"`{FLOOR}` left aside, which trains no ranks; the accuracy there is that of the last evaluation within them.",
-    f"Strong peers: the mean of {', '.join(STRONG)}, without extras. Ratios in a summary are geometric means; "
-    "'reached' tells how many pairs come to FedLoRA's own final accuracy.",
+    f"Strong peers: the mean of {', '.join(STRONG)}. In a summary FedLoRA and the strong peers have the extras of the "
+    "column 'peers'; ratios are geometric means, and 'reached' tells how many pairs come to FedLoRA's final accuracy.",
 )
 """How the tables are to be read."""
 
@@ -61,13 +61,13 @@ def options_table(group: Group) -> Table:
 def summary_table(summaries: Sequence[Summary]) -> Table:
     """One row an alpha and method."""
     head = (
-        "alpha", "method", "data sets",
+        "alpha", "method", "extras", "peers", "data sets",
         "to FedLoRA, points", "± 95 %", "pairs",
         "to strong peers, points", "± 95 %", "pairs",
         "bytes to FedLoRA's accuracy, ratio", "95 %", "reached",
         "all bytes, ratio", "95 %",
     )  # fmt: skip
-    return Table(head, [_summary_cells(one) for one in summaries], words=3)
+    return Table(head, [_summary_cells(one) for one in summaries], words=5)
 
 
 def cell_table(rows: Sequence[Row]) -> Table:
@@ -96,12 +96,9 @@ def _changed(options: Options) -> str:
     default = Options()
     changed = [
         f"{part}.{name} = {value}"
-        for part, settings, known in (
-            ("ranks", options.ranks, default.ranks),
-            ("training", options.training, default.training),
-        )
-        for name, value in msgspec.structs.asdict(settings).items()
-        if name not in _RATES and value != getattr(known, name)
+        for part in Options.__struct_fields__
+        for name, value in msgspec.structs.asdict(getattr(options, part)).items()
+        if name not in _RATES and value != getattr(getattr(default, part), name)
     ]
     return ", ".join(changed) or NONE
 
@@ -109,7 +106,7 @@ def _changed(options: Options) -> str:
 def _summary_cells(one: Summary) -> tuple[str, ...]:
     ratio, total = one.bytes_ratio_to_fedlora, one.total_bytes_ratio_to_fedlora
     return (
-        split_name(one.alpha), one.method, ", ".join(one.datasets),
+        split_name(one.alpha), one.method, one.extras or NONE, one.peers_extras or NONE, ", ".join(one.datasets),
         *_difference(one.difference_to_fedlora), _count(one.difference_to_fedlora),
         *_difference(one.difference_to_strong_peers), _count(one.difference_to_strong_peers),
         *_ratio(ratio), f"{one.reached} of {one.compared}",

@@ -68,10 +68,15 @@ def test_a_finished_experiment_is_reported_and_not_run_again(config: Path, capsy
     assert main(["experiment", "sweep", str(sweep), "--json", "--jobs", "1"]) == 0
     (effect,) = json.loads(capsys.readouterr().out)["effects"]
     assert (effect["setting"], effect["value"], effect["base"]) == ("ranks.initial", "2", "8")
-    assert main(["experiment", "report", str(config), "--sweep", str(sweep)]) == 0
+    more = config.with_name("more.toml")
+    more.write_text('base = "config.toml"\n', encoding="utf-8")
+    assert main(["experiment", "report", str(config), str(more), "--sweep", str(sweep)]) == 0
     paths = capsys.readouterr().out.split()
     assert paths == [str(config.parent / "report" / name) for name in ("report.html", "results.md", "results.json")]
-    assert all(Path(path).exists() for path in paths)
+    figures = json.loads(Path(paths[2]).read_text(encoding="utf-8"))
+    assert [(row["method"], row["seeds"]) for row in figures["rows"]] == [("fedlora", 1)], (
+        "a run that both name counts once"
+    )
 
 
 def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(config: Path) -> None:

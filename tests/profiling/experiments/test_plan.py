@@ -41,6 +41,33 @@ def test_paths_are_relative_to_the_configurations_folder(tmp_path: Path) -> None
     assert experiment.search_dataset == ""
 
 
+def test_a_file_has_the_settings_of_its_base_where_it_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "more.toml").write_text(
+        'base = "config.toml"\nalphas = [0.5]\n[profile]\nrounds = 9\n[extras.int4.ranks]\ntarget = 1.0\n',
+        encoding="utf-8",
+    )
+    first, more = (load(tmp_path / name, METHODS) for name in ("config.toml", "more.toml"))
+    assert (more.alphas, more.profile.rounds) == ((0.5,), 9)
+    assert (more.pack, more.datasets, more.methods) == (first.pack, first.datasets, first.methods)
+    assert more.extras["int4"] == {"training": {"quantisation": "int4"}, "ranks": {"target": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"),
+    [
+        ("7", "name of a file"),
+        ('"../config.toml"', "in the same folder"),
+        ('"nothing.toml"', "nothing.toml"),
+        ('"more.toml"', "has a base itself"),
+    ],
+)
+def test_a_base_that_cannot_be_is_refused(tmp_path: Path, base: str, reason: str) -> None:
+    (tmp_path / "more.toml").write_text(f"base = {base}\nalphas = [0.5]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=reason):
+        load(tmp_path / "more.toml", METHODS)
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"), [("fedara", "methods"), ("int4.training", "extras 'int4'"), ("alphas", "alpha")]
 )

@@ -69,6 +69,15 @@ def test_paths_of_a_sweep_are_relative_to_its_folder(tmp_path: Path) -> None:
     assert (sweep.experiment.cache, sweep.sweep.design) == (tmp_path / "cache", "one-at-a-time")
 
 
+def test_a_sweep_may_have_a_base(tmp_path: Path) -> None:
+    experiment, factors = CONFIG.removeprefix("\n").removeprefix("[experiment]").split("[sweep")
+    (tmp_path / "base.toml").write_text(experiment, encoding="utf-8")
+    text = f'[experiment]\nbase = "base.toml"\nseeds = [7]\n[sweep{factors}'
+    (tmp_path / "sweep.toml").write_text(text, encoding="utf-8")
+    sweep = load_sweep(tmp_path / "sweep.toml", METHODS)
+    assert (sweep.experiment.cache, sweep.experiment.seeds) == (tmp_path / "cache", (7,))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [

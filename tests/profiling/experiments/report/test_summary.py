@@ -14,14 +14,15 @@ Make = Callable[..., Result]
 
 def summary_of(results: list[Result], method: str = "rankfleet") -> Summary:
     (only,) = group(results)
-    (found,) = [one for one in summarise(only) if one.method == method]
+    (found,) = [one for one in summarise(only) if one.method == method and not one.peers_extras]
     return found
 
 
 def test_both_methods_are_summarised_at_every_alpha(results: list[Result]) -> None:
     (only,) = group(results)
-    assert [(one.alpha, one.method) for one in summarise(only)] == [
-        (1.0, "rankfleet"), (1.0, "fedara"), (0.01, "rankfleet"), (0.01, "fedara"),
+    assert [(one.alpha, one.method, one.peers_extras) for one in summarise(only)] == [
+        (1.0, "rankfleet", ""), (1.0, "fedara", ""), (1.0, "rankfleet", "int8"),
+        (0.01, "rankfleet", ""), (0.01, "fedara", ""), (0.01, "rankfleet", "int8"),
     ]  # fmt: skip
     for one in summarise(only):
         assert one.datasets == ("20newsgroups", "banking77")
@@ -74,3 +75,19 @@ def test_without_peers_there_is_nothing_to_compare(make_result: Make) -> None:
     assert found.difference_to_strong_peers is None
     assert found.bytes_ratio_to_fedlora is None
     assert (found.reached, found.compared) == (0, 0)
+
+
+def test_peers_with_extras_are_compared_apart_and_the_published_method_with_the_same(make_result: Make) -> None:
+    made = [make_result(accuracies=(0.5,)), make_result(extras="int4", accuracies=(0.6,))]
+    made += [make_result("rankfleet", accuracies=(0.8,)), make_result("fedara", extras="int4", accuracies=(0.7,))]
+    made += [make_result(peer, extras="int4", accuracies=(0.4,)) for peer in STRONG]
+    (only,) = group(made)
+    found = {(one.method, one.extras, one.peers_extras): one for one in summarise(only)}
+    assert set(found) == {("rankfleet", "", ""), ("rankfleet", "", "int4"), ("fedara", "int4", "int4")}
+    differences = {key: one.difference_to_fedlora.mean for key, one in found.items() if one.difference_to_fedlora}
+    assert differences == pytest.approx(
+        {("rankfleet", "", ""): 0.3, ("rankfleet", "", "int4"): 0.2, ("fedara", "int4", "int4"): 0.1}
+    )
+    assert found["rankfleet", "", ""].difference_to_strong_peers is None
+    strong = found["rankfleet", "", "int4"].difference_to_strong_peers
+    assert strong is not None and strong.mean == pytest.approx(0.4)

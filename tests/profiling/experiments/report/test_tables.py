@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coordinator.config import TrainingSettings
+from coordinator.config import HeadSettings, TrainingSettings
 from profiling.experiments.record import Result
 from profiling.experiments.report.cells import group
 from profiling.experiments.report.rows import group_rows
@@ -15,7 +15,7 @@ from profiling.experiments.report.tables import (
     profile_table,
     summary_table,
 )
-from profiling.experiments.settings import Options, Profile
+from profiling.experiments.settings import Options, Profile, Trial
 
 Make = Callable[..., Result]
 
@@ -38,9 +38,12 @@ def test_all_settings_of_the_profile_are_listed(make_result: Make) -> None:
 
 
 def test_learning_rates_and_what_is_no_default_are_listed(make_result: Make) -> None:
-    options = Options(training=TrainingSettings(lr=0.004, quantisation="int8"))
+    options = Options(
+        head=HeadSettings("seed"), training=TrainingSettings(lr=0.004, quantisation="int8"), trial=Trial(momentum=0.5)
+    )
     (only,) = group([make_result(options=options)])
-    assert options_table(only).rows == [("fedlora", "-", "0.004", "0.03", "0.002", "training.quantisation = int8")]
+    changed = "head.start = seed, training.quantisation = int8, trial.momentum = 0.5"
+    assert options_table(only).rows == [("fedlora", "-", "0.004", "0.03", "0.002", changed)]
 
 
 def test_what_a_single_seed_cannot_tell_is_a_dash_and_never_zero(make_result: Make) -> None:
@@ -61,7 +64,9 @@ def test_differences_have_their_sign(make_result: Make) -> None:
     table = cell_table(group_rows(only))
     place = table.head.index("to FedLoRA, points")
     assert {row[0]: row[place] for row in table.rows} == {"rankfleet": "+12.50", "fedara": "-12.50", "fedlora": "-"}
-    assert summary_table(summarise(only)).rows[0][:6] == ("alpha 0.1", "rankfleet", "banking77", "+12.50", "-", "1")
+    assert summary_table(summarise(only)).rows[0][:8] == (
+        "alpha 0.1", "rankfleet", "-", "-", "banking77", "+12.50", "-", "1",
+    )  # fmt: skip
 
 
 def test_runs_are_told_with_dates_and_versions(make_result: Make) -> None:
