@@ -36,7 +36,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many ranks live, and who decides."""
 
-    initial: Annotated[int, Meta(ge=1, le=256)] = 8
+    initial: Annotated[int, Meta(ge=1, le=256)] = 4
     """Ranks of every module at the start."""
     target: Target | Literal["auto"] = 2.0
     """Mean ranks of a module at the end; `auto`: as many as the rounds show to be needed, in place of the schedule."""

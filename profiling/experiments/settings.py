@@ -63,7 +63,7 @@ PRODUCT = "rankfleet"
 """The method that has the product's defaults."""
 
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "ranks": {"target": 2.0, "threshold": 0.5},
+    "ranks": {"initial": 8, "target": 2.0, "threshold": 0.5},
     "head": {"start": "seed"},
     "training": {
         "lr": 1e-3,
