@@ -52,11 +52,12 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_size: m.Positive = 16
     local_steps: m.Count = 0
     """Optimizer steps of a device in a round; 0 is one epoch over its data."""
-    lr: m.Rate = 3e-3
-    lr_e: m.Rate = 3e-2
+    lr: m.Rate = 9e-3
+    lr_e: m.Rate = 9e-2
     """Learning rate of `E`, which starts at zero: until it moves, `A` and `B` have no gradient."""
-    lr_head: m.Rate = 2e-3
+    lr_head: m.Rate = 6e-3
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-3
     scale: Annotated[float, Meta(gt=0, le=100)] = 2.0
     max_tokens: Annotated[int, Meta(ge=8, le=4096)] = 128
     calibration: Fraction = 1.0

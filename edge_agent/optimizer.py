@@ -2,6 +2,10 @@
 
 Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), algorithm 2, with torch's order of
 operations. `E` starts at zero, where `A` and `B` get no gradient, so it has a learning rate of its own.
+
+A round is short and its moments start at zero, so with the usual epsilon of 1e-8 every step is as long as the learning
+rate, however small the gradient: a device that has nothing to learn, since all its examples are of one class, would
+move the model as far as any other, at random. Gradients well below epsilon move it little.
 """
 
 from __future__ import annotations
@@ -17,18 +21,21 @@ from edge_agent.wire.ranks import HEAD, Layout, Rows
 
 Float32 = npt.NDArray[np.float32]
 BETAS = (0.9, 0.999)
-EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of `A`, `E` and `B`, and of the head; decay is relative to each. At 0 a part stays as it is."""
+    """Learning rates of `A`, `E` and `B`, and of the head; decay is relative to each. At 0 a part stays as it is.
+
+    `epsilon` is what AdamW adds to the root of the second moment.
+    """
 
     a: float
     e: float
     b: float
     head: float
     weight_decay: float
+    epsilon: float
 
 
 @dataclass
@@ -49,6 +56,7 @@ class AdamW:
     def __init__(self, layout: Layout, positions: Positions, rates: Rates) -> None:
         self._positions = positions
         self._decay = rates.weight_decay
+        self._epsilon = rates.epsilon
         self._steps = 0
         self._tables = {}
         for module in layout.modules:
@@ -82,7 +90,7 @@ class AdamW:
         moments.second += (1 - beta2) * gradient * gradient
         denominator = np.sqrt(moments.second)
         denominator /= math.sqrt(1 - beta2**self._steps)
-        denominator += EPSILON
+        denominator += self._epsilon
         values -= values * (moments.rate * self._decay)
         values -= moments.first / denominator * (moments.rate / (1 - beta1**self._steps))
 

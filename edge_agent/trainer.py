@@ -121,7 +121,7 @@ def train(
 
 def rates_of(training: m.Training) -> Rates:
     """The learning rates that the fleet's settings ask for."""
-    return Rates(training.lr, training.lr_e, training.lr, training.lr_head, training.weight_decay)
+    return Rates(training.lr, training.lr_e, training.lr, training.lr_head, training.weight_decay, training.epsilon)
 
 
 class _Learner(NamedTuple):

@@ -33,6 +33,7 @@ TRAINING = m.Training(
     lr_e=1e-2,
     lr_head=1e-2,
     weight_decay=0.01,
+    epsilon=1e-8,
     scale=0.7,
     max_tokens=16,
     calibration=0.0,

@@ -4,7 +4,7 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
-    4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own.
+    4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own; AdamW's epsilon.
     3  2026-11-23  rounds for the means of classes; calibration of the loss.
     2  2026-11-23  kept blocks, steps down, and times by micro-batch.
     1  2026-11-22  first.
@@ -103,6 +103,8 @@ class Training(Record, frozen=True):
     lr_e: Rate
     lr_head: Rate
     weight_decay: Annotated[float, Meta(ge=0, le=1)]
+    epsilon: Annotated[float, Meta(gt=0, le=1)]
+    """Of AdamW: gradients well below it move little."""
     scale: Annotated[float, Meta(gt=0, le=100)]
     """`s` in `W0 + s * B diag(E) A`."""
     max_tokens: Annotated[int, Meta(ge=8, le=4096)]

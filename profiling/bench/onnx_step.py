@@ -18,7 +18,7 @@ from edge_agent.wire.state import seed_state
 from .batch import random_batch
 from .spec import CLASSES, OnnxSpec
 
-RATES = Rates(a=1e-4, e=1e-4, b=1e-4, head=1e-4, weight_decay=0.0)
+RATES = Rates(a=1e-4, e=1e-4, b=1e-4, head=1e-4, weight_decay=0.0, epsilon=1e-8)
 SCALE = 2.0
 
 

@@ -69,6 +69,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "lr": 1e-3,
         "lr_e": 1e-2,
         "lr_head": 2e-3,
+        "epsilon": 1e-8,
         "calibration": 0.0,
         "importance": "magnitude",
         "quantisation": "fp32",

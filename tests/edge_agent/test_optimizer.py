@@ -14,7 +14,7 @@ from edge_agent.wire.state import seed_state
 LAYOUT = Layout((Module("low", 0, 6, 4), Module("high", 1, 4, 8)), slots=4, classes=3, d_model=5)
 LIVING = np.array([[True, True, False, True], [True, False, True, True]])
 TRAINED = np.array([[True, False, False, True], [False, False, False, True]])
-RATES = Rates(a=1e-3, e=2e-2, b=3e-3, head=5e-3, weight_decay=0.1)
+RATES = Rates(a=1e-3, e=2e-2, b=3e-3, head=5e-3, weight_decay=0.1, epsilon=1e-8)
 
 
 def _gradients(step: int, rows: Rows) -> Rows:
@@ -26,11 +26,11 @@ def _rows() -> Rows:
     return compact(LAYOUT, seed_state(LAYOUT, 2).rows, LIVING)
 
 
-def _optimizer() -> AdamW:
-    return AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), RATES)
+def _optimizer(rates: Rates = RATES) -> AdamW:
+    return AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), rates)
 
 
-def _torch_steps(steps: int) -> Rows:
+def _torch_steps(steps: int, epsilon: float) -> Rows:
     """The same run by torch: one parameter group for each learning rate."""
     torch = pytest.importorskip("torch", reason="torch is the oracle of this test: install the `pack` extra")
     rows = _rows()
@@ -47,7 +47,7 @@ def _torch_steps(steps: int) -> Rows:
         {"params": [parts[m.name][2] for m in LAYOUT.modules], "lr": RATES.b},
         {"params": parts[HEAD], "lr": RATES.head},
     ]
-    oracle = torch.optim.AdamW(groups, weight_decay=RATES.weight_decay)
+    oracle = torch.optim.AdamW(groups, weight_decay=RATES.weight_decay, eps=epsilon)
     for step in range(steps):
         for name, gradient in _gradients(step, rows).items():
             widths = [t.shape[1] for t in parts[name]]
@@ -57,11 +57,12 @@ def _torch_steps(steps: int) -> Rows:
     return {name: torch.cat([t.detach() for t in tensors], dim=1).numpy() for name, tensors in parts.items()}
 
 
-def test_trained_rows_go_where_torch_takes_them() -> None:
-    rows, optimizer = _rows(), _optimizer()
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-3])
+def test_trained_rows_go_where_torch_takes_them(epsilon: float) -> None:
+    rows, optimizer = _rows(), _optimizer(dataclasses.replace(RATES, epsilon=epsilon))
     for step in range(20):
         optimizer.step(rows, _gradients(step, rows))
-    expected = _torch_steps(20)
+    expected = _torch_steps(20, epsilon)
     for name, places in {**trained_positions(LAYOUT, LIVING, TRAINED), HEAD: slice(None)}.items():
         assert np.allclose(rows[name][places], expected[name][places], rtol=1e-5, atol=1e-6)
 
@@ -106,10 +107,17 @@ def test_a_part_whose_rate_is_zero_stays_as_it_is(part: str) -> None:
 
 def test_the_first_step_has_the_length_of_the_learning_rate() -> None:
     rows = _rows()
-    optimizer = AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), Rates(1e-3, 2e-2, 1e-3, 5e-3, 0.0))
+    optimizer = AdamW(LAYOUT, trained_positions(LAYOUT, LIVING, TRAINED), Rates(1e-3, 2e-2, 1e-3, 5e-3, 0.0, 1e-8))
     before = {name: table.copy() for name, table in rows.items()}
     optimizer.step(rows, {name: np.ones_like(table) for name, table in rows.items()})
     moved = before["low"][0] - rows["low"][0]
     assert np.allclose(np.delete(moved, 6), 1e-3, rtol=1e-3)
     assert np.isclose(moved[6], 2e-2, rtol=1e-3)
     assert np.allclose(before[HEAD] - rows[HEAD], 5e-3, rtol=1e-3)
+
+
+def test_gradients_well_below_epsilon_move_little() -> None:
+    rows, before = _rows(), _rows()
+    optimizer = _optimizer(dataclasses.replace(RATES, weight_decay=0.0, epsilon=1e-3))
+    optimizer.step(rows, {name: np.full_like(table, 1e-6) for name, table in rows.items()})
+    assert np.allclose(before[HEAD] - rows[HEAD], RATES.head * 1e-3, rtol=0.01)

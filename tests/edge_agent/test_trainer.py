@@ -155,7 +155,7 @@ def test_the_rates_of_the_work_take_the_place_of_the_settings(space: Workspace) 
     before, work = compact(state.layout, state.rows, state.mask), work_of(space, state.mask)
     same, _ = trained_from(space, state, replace(work, rates=rates_of(work.training)))
     assert distance(same.rows, trained_from(space, state, work)[0].rows) == 0
-    outcome, _ = trained_from(space, state, replace(work, rates=Rates(0, 0, 1e-3, 0, 0.01)))
+    outcome, _ = trained_from(space, state, replace(work, rates=Rates(0, 0, 1e-3, 0, 0.01, 1e-8)))
     assert distance({HEAD: before[HEAD]}, {HEAD: outcome.rows[HEAD]}) == 0
     for module in space.layout.modules:
         moved = before[module.name] != outcome.rows[module.name]
@@ -202,7 +202,7 @@ def test_a_prior_shifts_the_biases_for_the_gradients_and_stays_out_of_the_rows(s
     state, seen = make_state(1), list[Rows]()
     prior = log_prior(np.array([0, 0, 0, 1], np.int32), space.layout.classes, 1.0)
     work = replace(work_of(space, state.mask, steps=1), prior=prior, adjust=noting(seen))
-    outcome, losses = trained_from(space, state, replace(work, rates=Rates(0, 0, 0, 0, 0)))
+    outcome, losses = trained_from(space, state, replace(work, rates=Rates(0, 0, 0, 0, 0, 1e-8)))
     before = compact(state.layout, state.rows, state.mask)
     assert distance(before, outcome.rows) == 0
     (chosen,) = shuffled(len(work.tokens), TRAINING.batch_size, 1, work.seed, *work.path)

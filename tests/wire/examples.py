@@ -25,6 +25,7 @@ TRAINING = m.Training(
     lr_e=0.01,
     lr_head=0.002,
     weight_decay=0.01,
+    epsilon=1e-8,
     scale=1.0,
     max_tokens=64,
     calibration=0.5,
