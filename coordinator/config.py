@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from coordinator.robust import MEDIAN_TRIM
 from edge_agent.wire import messages as m
 from edge_agent.wire import topics
 from edge_agent.wire.errors import ConfigError
@@ -31,6 +32,10 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A round closes at its deadline with the updates it has, if they make a quorum."""
     grace_s: Seconds = 120.0
     """How long a round waits for a device that went offline in it."""
+    cohort: m.Count = 0
+    """Updates that a round needs no more than: it closes with so many. 0: every ready device takes part."""
+    over_selection: Annotated[float, Meta(ge=1, le=10)] = 1.0
+    """How many times as many devices as `cohort` get a plan, drawn anew each round: the slowest are not waited for."""
 
 
 class RankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +49,31 @@ class RankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     final_rounds: m.Count = 3
     threshold: Fraction | Literal["auto"] = "auto"
     """Share of votes, weighted by examples, with which a rank is kept; `auto`: what it would have by chance."""
+
+
+class AggregationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How updates become one; see `coordinator.aggregate` and `coordinator.robust`."""
+
+    rule: Literal["mean", "trimmed_mean", "median"] = "mean"
+    """`mean`: weighted by examples; the others are robust, count devices alike, and hold all updates in memory."""
+    trim: Annotated[float, Meta(gt=0, le=0.5)] = 0.2
+    """Of `trimmed_mean`: share of the devices whose numbers are left out, at either end."""
+
+    @property
+    def left_out(self) -> float | None:
+        """Share of the devices left out at either end; None for the weighted mean."""
+        return {"mean": None, "trimmed_mean": self.trim, "median": MEDIAN_TRIM}[self.rule]
+
+
+class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device may send; see `coordinator.guard`."""
+
+    rms_limit: Annotated[float, Meta(gt=0, le=64)] = 2.0
+    """Largest root mean square of the numbers of an update of training."""
+    beyond: Literal["reject", "clip"] = "reject"
+    """What happens to an update beyond it."""
+    messages_per_s: Annotated[float, Meta(gt=0, le=10**6)] = 200.0
+    """Messages that a device may send, ten seconds' worth at once; what is more is dropped, and the device named."""
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +124,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     seed: m.Count = 0
     round: RoundSettings = RoundSettings()
     ranks: RankSettings = RankSettings()
+    aggregation: AggregationSettings = AggregationSettings()
+    guard: GuardSettings = GuardSettings()
     head: HeadSettings = HeadSettings()
     training: TrainingSettings = TrainingSettings()
 
@@ -127,6 +159,11 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
     if config.round.quorum > config.round.expected:
         raise ConfigError(
             f"{path}: round.quorum ({config.round.quorum}) is more than round.expected ({config.round.expected}): "
+            "no round could ever close"
+        )
+    if 0 < config.round.cohort < config.round.quorum:
+        raise ConfigError(
+            f"{path}: round.cohort ({config.round.cohort}) is less than round.quorum ({config.round.quorum}): "
             "no round could ever close"
         )
     if config.ranks.target != "auto" and config.ranks.target > config.ranks.initial:

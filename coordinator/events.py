@@ -79,6 +79,13 @@ class Refused(Watched, frozen=True, tag="refused"):
     smallest_budget_bytes: int | None = None
 
 
+class Flooding(Watched, frozen=True, tag="flooding"):
+    """A device sends faster than it may: what is too much is dropped. Told once, until it keeps to the limit again."""
+
+    device: str
+    messages_per_s: float
+
+
 class RoundRecord(msgspec.Struct, frozen=True):
     """What a closed round leaves on record. `accuracy` is of the model that the round started from, over the hold-outs
     of its contributors; None where they hold nothing out. `loss` is None where nobody trained. Bytes are sizes of the
@@ -123,6 +130,6 @@ class Done(Watched, frozen=True, tag="done"):
 
 
 AnyEvent = (
-    Listening | Joined | Left | Waiting | Opened | Training | Received | Refused | Closed | Finished | Done
+    Listening | Joined | Left | Waiting | Opened | Training | Received | Refused | Flooding | Closed | Finished | Done
 )  # fmt: skip
 Watch = Callable[[Watched], None]

@@ -12,6 +12,7 @@ from coordinator.aggregate import Aggregator, advance
 from coordinator.arbitrate import arbitrate, cast, empty_ballot
 from coordinator.automatic import Sign, read_sign
 from coordinator.head_start import ClassStatistics
+from coordinator.robust import RobustAggregator
 from coordinator.store import Checkpoint
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update
@@ -52,20 +53,26 @@ def start(layout: Layout, seed: int) -> FleetModel:
 
 @dataclass(frozen=True)
 class Rules:
-    """How a round closes: `budget_ranks` live after it, `threshold` is the share of votes that keeps a rank."""
+    """How a round closes: `budget_ranks` live after it, `threshold` is the share of votes that keeps a rank.
+
+    `left_out` is the share of the devices that a robust mean leaves out at either end; None for the weighted mean.
+    """
 
     budget_ranks: int
     threshold: float
     scheme: Scheme
+    left_out: float | None = None
 
 
 def close_round(model: FleetModel, updates: Iterable[Update], loss: float | None, rules: Rules) -> Closing:
-    """Averages `updates`, arbitrates the ranks, and moves the model. One update is held at a time.
+    """Averages `updates`, arbitrates the ranks, and moves the model. One update is held at a time, or all of them for a
+    robust mean.
 
     `loss` is the devices' mean training loss, where they trained.
     """
     layout, mask = model.state.layout, model.state.mask
-    aggregator, ballot = Aggregator(layout), empty_ballot(layout)
+    aggregator = Aggregator(layout) if rules.left_out is None else RobustAggregator(layout, rules.left_out)
+    ballot = empty_ballot(layout)
     for update in updates:
         aggregator.add(update)
         ballot = cast(ballot, update)

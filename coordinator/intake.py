@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from coordinator.config import GuardSettings
+from coordinator.guard import root_mean_square
 from coordinator.records import reports_of
 from coordinator.store import Contribution, Store
 from edge_agent.wire import codec, transfer
@@ -27,8 +29,9 @@ class _Pull(NamedTuple):
 class Intake:
     """The updates on their way, at most one a device."""
 
-    def __init__(self, store: Store, layout: Layout) -> None:
+    def __init__(self, store: Store, layout: Layout, limits: GuardSettings) -> None:
         self._store = store
+        self._limits = limits
         self._layout = layout
         self._limit_bytes = max(map(codec.update_limit_bytes, (layout, statistics_layout(layout))))
         self._pulls: dict[str, _Pull] = {}
@@ -92,11 +95,21 @@ class Intake:
         expected = (offer.round, plan.version, offer.report.examples)
         if found != expected:
             raise PayloadError(f"an update of round, version and examples {expected} was due, got {found}")
+        if plan.work == "train":
+            self._check_size(update)
         others = sum(report.examples for report in reports_of(self._store, offer.round).values())
         if others + update.examples > codec.MAX_EXAMPLES:
             raise PayloadError(
                 f"a round counts at most {codec.MAX_EXAMPLES} examples, this update would bring it to "
                 f"{others + update.examples}"
+            )
+
+    def _check_size(self, update: codec.Update) -> None:
+        found = root_mean_square(update)
+        if found > self._limits.rms_limit and self._limits.beyond == "reject":
+            raise PayloadError(
+                f"an update changes its numbers by {found:.3g} (root mean square), guard.rms_limit is "
+                f"{self._limits.rms_limit:g}: did training diverge? Lower training.lr"
             )
 
 

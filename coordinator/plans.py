@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from coordinator.allocate import Allocation, Terms, allocate
@@ -48,7 +49,8 @@ class Planner:
 
     def rules(self, model: FleetModel, number: int) -> Rules:
         """How round `number` closes, which starts from `model`."""
-        return self._ranks.rules(model, number, find_scheme(self._config.training.quantisation))
+        rules = self._ranks.rules(model, number, find_scheme(self._config.training.quantisation))
+        return replace(rules, left_out=self._config.aggregation.left_out)
 
     def work(self, number: int) -> m.PlanWork:
         """What round `number` is for."""

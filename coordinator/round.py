@@ -2,7 +2,7 @@
 
 ::
 
-    gathering --enough devices ready--> open --all answered, or deadline with quorum--> closing --aggregated--> ...
+    gathering --enough devices ready--> open --all or enough answered, or deadline with quorum--> closing --> ...
         ^                                 | \\--below quorum--> open still, waiting: whoever declined is asked again
         '--nothing stored, nobody left----'                                  ... --last round--> finished
 
@@ -12,9 +12,12 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from edge_agent.wire.rng import generator
 
 from .config import RoundSettings
 
@@ -137,6 +140,8 @@ class State:
     """`round` is the number of the open (or last closed) round, from 1; 0 before the first."""
 
     settings: RoundSettings
+    seed: int = 0
+    """Cohorts are drawn from it."""
     round: int = 0
     phase: Phase = Phase.GATHERING
     ready: frozenset[str] = frozenset()
@@ -155,9 +160,9 @@ class State:
 Step = tuple[State, tuple[Action, ...]]
 
 
-def begin(settings: RoundSettings, last_round: int, now_s: float) -> State:
+def begin(settings: RoundSettings, last_round: int, now_s: float, seed: int = 0) -> State:
     """The state of a coordinator that starts, after `last_round` closed rounds."""
-    return State(settings, round=last_round, since_s=now_s)
+    return State(settings, seed, round=last_round, since_s=now_s)
 
 
 def reopen(state: State, cohort: Mapping[str, Part], now_s: float) -> State:
@@ -230,7 +235,7 @@ def _try_open(state: State, now_s: float) -> Step:
     needed = settings.expected if gathering else settings.quorum
     if count < needed:
         return _wait(state, f"{count} of {needed} devices are ready")
-    cohort = tuple(sorted(state.ready))
+    cohort = _select(state)
     parts = dict.fromkeys(cohort, Part.PENDING)
     state = replace(
         state, round=state.round + 1, phase=Phase.OPEN, parts=parts, declined_s={}, since_s=now_s, waiting=""
@@ -238,11 +243,22 @@ def _try_open(state: State, now_s: float) -> Step:
     return state, (Open(state.round, cohort),)
 
 
+def _select(state: State) -> tuple[str, ...]:
+    """Everyone who is ready, or where rounds have a size so many of them, drawn from the seed and the round."""
+    ready, settings = sorted(state.ready), state.settings
+    count = math.ceil(settings.cohort * settings.over_selection)
+    if not 0 < count < len(ready):
+        return tuple(ready)
+    drawn = generator(state.seed, "cohort", state.round + 1).permutation(len(ready))[:count]
+    return tuple(sorted(ready[place] for place in drawn.tolist()))
+
+
 def _try_close(state: State, now_s: float) -> Step:
     stored = tuple(sorted(d for d, part in state.parts.items() if part is Part.STORED))
     late = [d for d, part in state.parts.items() if part is Part.PENDING and not _given_up(state, d, now_s)]
     overdue = now_s - state.since_s >= state.settings.deadline_s
-    if late and not overdue:
+    complete = 0 < state.settings.cohort <= len(stored)
+    if late and not (overdue or complete):
         return state, ()
     if len(stored) >= state.settings.quorum:
         return replace(state, phase=Phase.CLOSING, waiting=""), (Close(state.round, stored),)

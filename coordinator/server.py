@@ -21,6 +21,7 @@ from coordinator import round as rounds
 from coordinator.config import CoordinatorConfig
 from coordinator.desk import Desk
 from coordinator.farewell import LEAVE, Farewell
+from coordinator.guard import Bucket, clipped, take
 from coordinator.intake import Intake
 from coordinator.plans import Planner
 from coordinator.records import make_record, mean_loss, reports_of, signs_of
@@ -53,11 +54,12 @@ class Coordinator:
         self._planner = planner
         self._link = wire
         self._watch = watch
-        self._intake = Intake(store, planner.layout)
+        self._intake = Intake(store, planner.layout, config.guard)
         self._farewell = Farewell(config.round, store, desk, planner, watch)
         self._model = _load_model(config, store, planner)
         self._round = self._resume()
         self._repeat_s = 0.0
+        self._buckets: dict[str, Bucket] = {}
 
     def run(self) -> tuple[str, ...]:
         """Serves until the run is over; returns the devices that did not confirm the final model.
@@ -84,7 +86,7 @@ class Coordinator:
     def _resume(self) -> rounds.State:
         """The round machine where the store left it: between rounds, or in an open one with its stored updates."""
         now_s = time.monotonic()
-        state = rounds.begin(self._config.round, self._model.state.version, now_s)
+        state = rounds.begin(self._config.round, self._model.state.version, now_s, self._config.seed)
         plans = self._store.plans(state.round + 1)
         if not plans:
             return state
@@ -109,6 +111,8 @@ class Coordinator:
 
     def _on_payload(self, device: str, payload: bytes) -> None:
         """Only what is wrong with the message itself is the device's doing: its event is fed afterwards."""
+        if not self._admits(device):
+            return
         try:
             message = self._desk.receive(device, payload)
             event = None if message is None else _HANDLERS[type(message)](self, device, message)
@@ -118,6 +122,15 @@ class Coordinator:
             return
         if event is not None:
             self._feed(event)
+
+    def _admits(self, device: str) -> bool:
+        """Whether the device keeps to the limit; it is named when it begins not to."""
+        before, rate = self._buckets.get(device), self._config.guard.messages_per_s
+        self._buckets[device] = take(before, time.monotonic(), rate)
+        if self._buckets[device].flooding and not (before and before.flooding):
+            self._desk.change(device, note=f"sends more than guard.messages_per_s ({rate:g}): the surplus is dropped")
+            self._watch(events.Flooding(device, rate))
+        return not self._buckets[device].flooding
 
     def _greet(self, device: str) -> None:
         self._desk.send(device, LEAVE if self._farewell.dismissed else self._planner.welcome)
@@ -275,7 +288,8 @@ class Coordinator:
         limit_bytes = codec.update_limit_bytes(layout)
         for device in action.contributors:
             body = self._store.contribution_body(action.round, device)
-            yield codec.decode_update(body, layout, limit_bytes=limit_bytes)
+            update = codec.decode_update(body, layout, limit_bytes=limit_bytes)
+            yield update if layout is not self._planner.layout else clipped(update, self._config.guard.rms_limit)
 
     def _wait(self, action: rounds.Waiting) -> tuple[rounds.Event, ...]:
         self._watch(events.Waiting(action.reason))

@@ -46,7 +46,7 @@ def _joined(event: events.Joined) -> str:
 
 def _opened(event: events.Opened) -> str:
     who = ", ".join(event.cohort)
-    what = f"{event.ranks_alive} ranks alive, training" if event.work == "train" else "means of the classes"
+    what = f"{event.ranks_alive} ranks alive, training" if event.work == "train" else "statistics of the classes"
     return f"round {event.round}/{event.rounds}: {what} on {who}"
 
 
@@ -54,7 +54,7 @@ def _received(event: events.Received) -> str:
     report = event.report
     used = report.peak_anonymous_bytes + report.mapped_bytes
     if report.loss is None:
-        did = f"means of the classes of {report.examples} examples"
+        did = f"statistics of the classes of {report.examples} examples"
     else:
         did = f"loss {report.loss:.3f}  {report.ranks} ranks, {report.depth} blocks, {report.kept_blocks} kept"
     return (
@@ -97,6 +97,7 @@ _LINES: dict[type, Callable[[Any], str]] = {
     events.Opened: _opened,
     events.Received: _received,
     events.Refused: _refused,
+    events.Flooding: lambda event: f"  {event.device} sends over {event.messages_per_s:g} messages a second: dropped",
     events.Closed: _closed,
     events.Finished: _finished,
     events.Done: _done,

@@ -11,7 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.config import CoordinatorConfig, HeadSettings, RankSettings, RoundSettings, TrainingSettings
+from coordinator.config import (
+    AggregationSettings,
+    CoordinatorConfig,
+    GuardSettings,
+    HeadSettings,
+    RankSettings,
+    RoundSettings,
+    TrainingSettings,
+)
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
 from edge_agent.config import AgentConfig, MemorySettings, PrefixSettings
@@ -26,6 +34,8 @@ SETTINGS = (
     CoordinatorConfig,
     RoundSettings,
     RankSettings,
+    AggregationSettings,
+    GuardSettings,
     HeadSettings,
     TrainingSettings,
     BrokerSettings,
@@ -35,7 +45,7 @@ SETTINGS = (
 )
 EXPERIMENT_SETTINGS = (Experiment, MethodEntry, Profile, Trial, Factors)
 EXPERIMENT_SECTIONS = {"profile", "settings", "extras"}
-SECTIONS = {"broker", "round", "ranks", "head", "training", "memory", "prefix"}
+SECTIONS = {"broker", "round", "ranks", "aggregation", "guard", "head", "training", "memory", "prefix"}
 
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)

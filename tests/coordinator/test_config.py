@@ -76,6 +76,13 @@ def test_a_short_file_is_enough_and_its_paths_are_relative_to_it(tmp_path: Path)
         ("round", "gather_s", ("0", "-1.0", "inf", "nan", "1e9")),
         ("round", "deadline_s", ("0", "inf", "nan")),
         ("round", "grace_s", ("0", "nan")),
+        ("round", "cohort", ("-1", "1.5")),
+        ("round", "over_selection", ("0.9", "11", "nan")),
+        ("aggregation", "rule", ('"best"',)),
+        ("aggregation", "trim", ("0", "0.6", "nan")),
+        ("guard", "rms_limit", ("0", "65", "nan")),
+        ("guard", "beyond", ('"ignore"',)),
+        ("guard", "messages_per_s", ("0", "inf")),
         ("ranks", "initial", ("0", "257")),
         ("ranks", "target", ("0", "-1", "nan", "8.5")),
         ("ranks", "threshold", ("-0.1", "1.1", "nan")),
@@ -167,3 +174,13 @@ def test_users_without_the_coordinator_are_refused(tmp_path: Path) -> None:
     path.write_text("pi-1:secret\n")
     with pytest.raises(ConfigError, match="coordinator:password"):
         load_users(path)
+
+
+def test_a_cohort_below_the_quorum_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"round.cohort \(2\) is less than round.quorum \(3\)"):
+        load(write(tmp_path, "[round]\nexpected = 3\nquorum = 3\ncohort = 2"))
+
+
+@pytest.mark.parametrize(("rule", "left_out"), [("mean", None), ("trimmed_mean", 0.2), ("median", 0.5)])
+def test_the_rule_of_aggregation_says_how_much_is_left_out(tmp_path: Path, rule: str, left_out: float | None) -> None:
+    assert load(write(tmp_path, f'[aggregation]\nrule = "{rule}"')).aggregation.left_out == left_out

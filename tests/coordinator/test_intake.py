@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from coordinator import events
-from coordinator.config import CoordinatorConfig, HeadSettings
+from coordinator.config import CoordinatorConfig, GuardSettings, HeadSettings
+from coordinator.guard import root_mean_square
 from edge_agent.wire import codec, rowset
 from edge_agent.wire import messages as m
 from edge_agent.wire.ranks import HEAD, unpack_mask
@@ -213,3 +214,39 @@ def test_an_update_of_a_closed_round_is_refused(start: Start, devices: Devices, 
     refused = late.hears(m.Rejected)
     assert (refused.round, refused.final) == (1, False)
     assert "not open" in refused.reason
+
+
+def loud(device: Device, plan: m.Plan) -> bytes:
+    """An update whose numbers are far too large to be a round's training."""
+    update = device.trained(plan)
+    factor = np.float32(5 / root_mean_square(update))
+    for table in update.changes.tables.values():
+        table.scales[:] *= factor
+    return codec.encode_update(update, device.layout)
+
+
+def test_an_update_of_absurd_size_is_refused(start: Start, devices: Devices) -> None:
+    gateway, plans = an_open_round(start, devices)
+    bad = devices.pop("pi-2")
+    bad.offer_bytes(plans["pi-2"], loud(bad, plans["pi-2"]))
+    assert "guard.rms_limit is 2" in bad.hears(m.Rejected).reason
+    for name, device in devices.items():
+        device.offer(plans[name])
+        device.hears(m.Acknowledged)
+    assert gateway.tells(events.Closed)[0].record.contributors == ("pi-1", "pi-3")
+
+
+def test_an_update_of_absurd_size_is_scaled_down_where_that_is_asked_for(
+    start: Start, devices: Devices, config: CoordinatorConfig
+) -> None:
+    changed = msgspec.structs.replace(config, guard=GuardSettings(rms_limit=0.001, beyond="clip"))
+    gateway, plans = an_open_round(start, devices, changed=changed)
+    for name, device in devices.items():
+        device.offer_bytes(plans[name], loud(device, plans[name]))
+        device.hears(m.Acknowledged)
+    assert gateway.tells(events.Closed)[0].record.contributors == ("pi-1", "pi-2", "pi-3")
+    plan = devices["pi-1"].hears(m.Plan)
+    (ref,) = plan.deltas
+    delta = codec.decode_delta(devices["pi-1"].pull(ref), devices["pi-1"].layout)
+    largest = max(np.abs(table).max(initial=0) for table in delta.changes.rows().values())
+    assert 0 < largest < 0.05, "of numbers around 5"

@@ -88,6 +88,36 @@ def test_a_round_closes_when_all_have_answered() -> None:
     assert play(state, [Stored("c", 1, 3.0)])[1] == [Close(1, ("a", "c"))]
 
 
+def test_a_cohort_is_drawn_anew_for_every_round_and_the_same_from_the_same_seed() -> None:
+    settings = RoundSettings(rounds=9, expected=6, quorum=2, cohort=3)
+    state, actions = play(begin(settings, 0, 0.0, seed=4), readies(*"abcdef"))
+    again, same = play(begin(settings, 0, 0.0, seed=4), readies(*"fedcba"))
+    assert actions == same and state == again
+    drawn = []
+    for number in range(1, 7):
+        (cohort,) = [action.cohort for action in actions if isinstance(action, Open)]
+        drawn.append(cohort)
+        state, actions = play(state, [*(Stored(device, number, 1.0) for device in cohort), Closed(2.0)])
+    assert all(len(cohort) == 3 for cohort in drawn)
+    assert len(set(drawn)) > 1
+
+
+def test_a_round_closes_with_the_updates_it_needs_and_does_not_wait_for_the_slowest() -> None:
+    settings = RoundSettings(rounds=2, expected=6, quorum=2, cohort=3, over_selection=1.5)
+    state, actions = play(begin(settings, 0, 0.0), readies(*"abcdef"))
+    (cohort,) = [action.cohort for action in actions if isinstance(action, Open)]
+    assert len(cohort) == 5
+    state, actions = play(state, [Stored(device, 1, 1.0) for device in cohort[:2]])
+    assert actions == []
+    assert play(state, [Stored(cohort[4], 1, 2.0)])[1] == [Close(1, (*cohort[:2], cohort[4]))]
+
+
+def test_fewer_devices_than_a_cohort_all_take_part() -> None:
+    settings = RoundSettings(rounds=2, expected=2, quorum=1, cohort=3, over_selection=2.0)
+    _, actions = play(begin(settings, 0, 0.0), readies(*"ab"))
+    assert actions[-1] == Open(1, ("a", "b"))
+
+
 def test_the_deadline_closes_a_round_that_has_its_quorum() -> None:
     state, _ = play(opened(), [Stored("a", 1, 1.0), Stored("b", 1, 2.0)])
     assert play(state, [Tick(99.0)])[1] == []

@@ -24,6 +24,7 @@ ONE_OF_EACH: dict[type[events.Watched], tuple[events.Watched, str]] = {
     ),
     events.Training: (events.Training("pi-1", 2, "train", 5, 12, 0.75), "step 5/12  loss 0.750"),
     events.Received: (events.Received("pi-1", 2, REPORT), "96 ranks, 4 blocks, 1 kept, micro-batch 2"),
+    events.Flooding: (events.Flooding("pi-1", 200.0), "pi-1 sends over 200 messages a second"),
     events.Refused: (events.Refused("pi-1", "did training diverge?"), "pi-1: did training diverge?"),
     events.Closed: (events.Closed(make_record(2)), "round 2 closed: hold-out accuracy before it 0.400"),
     events.Finished: (events.Finished("pi-1", m.Finished(3, 0.9, 1, 2, 3)), "final model: hold-out accuracy 0.900"),
@@ -64,7 +65,7 @@ def test_a_loss_that_is_not_finite_is_told() -> None:
 
 def test_a_round_in_which_nobody_trains_says_what_it_is_for() -> None:
     line = Progress().line(events.Opened(1, 12, ("pi-1", "pi-2"), 96, "class_means"))
-    assert line == "round 1/12: means of the classes on pi-1, pi-2"
+    assert line == "round 1/12: statistics of the classes on pi-1, pi-2"
 
 
 def test_progress_without_steps_is_no_error() -> None:
@@ -81,7 +82,7 @@ def test_what_is_not_there_is_left_out() -> None:
 def test_a_round_in_which_nobody_trained_has_no_loss() -> None:
     looked = msgspec.structs.replace(REPORT, steps=0, loss=None, step_s=None, ranks=0, depth=0, kept_blocks=0)
     line = str(Progress().line(events.Received("pi-1", 1, looked)))
-    assert "means of the classes of 300 examples, micro-batch 2" in line and "loss" not in line
+    assert "statistics of the classes of 300 examples, micro-batch 2" in line and "loss" not in line
     record = msgspec.structs.replace(make_record(1), loss=None)
     line = str(Progress().line(events.Closed(record)))
     assert "hold-out accuracy before it 0.200  59 ranks" in line and "loss" not in line
