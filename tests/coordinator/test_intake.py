@@ -219,7 +219,7 @@ def test_an_update_of_a_closed_round_is_refused(start: Start, devices: Devices, 
 def loud(device: Device, plan: m.Plan) -> bytes:
     """An update whose numbers are far too large to be a round's training."""
     update = device.trained(plan)
-    factor = np.float32(5 / root_mean_square(update))
+    factor = np.float32(2.5 / root_mean_square(update))
     for table in update.changes.tables.values():
         table.scales[:] *= factor
     return codec.encode_update(update, device.layout)
@@ -249,4 +249,4 @@ def test_an_update_of_absurd_size_is_scaled_down_where_that_is_asked_for(
     (ref,) = plan.deltas
     delta = codec.decode_delta(devices["pi-1"].pull(ref), devices["pi-1"].layout)
     largest = max(np.abs(table).max(initial=0) for table in delta.changes.rows().values())
-    assert 0 < largest < 0.05, "of numbers around 5"
+    assert 0 < largest < 0.05, "of numbers around 2.5"
