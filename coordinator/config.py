@@ -76,6 +76,23 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Messages that a device may send, ten seconds' worth at once; what is more is dropped, and the device named."""
 
 
+class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Service levels; see `coordinator.objectives`. A bound of 0 is none."""
+
+    round_s: Annotated[float, Meta(ge=0, le=10**7)] = 0.0
+    """A round is closed so long after it opened."""
+    devices: m.Count = 0
+    """So many devices are online."""
+    accuracy: Fraction = 0.0
+    """The model is right so often on the devices' hold-outs."""
+    update_age_s: Annotated[float, Meta(ge=0, le=10**8)] = 0.0
+    """Every device gave an update so recently."""
+    webhook: Annotated[str, Meta(pattern="^(https?://.+)?$")] = ""
+    """Where every change is posted as JSON."""
+    topic: bool = False
+    """Whether every change is published as JSON on `rankfleet/<fleet>/coordinator/events`."""
+
+
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Local training; see `edge_agent.wire.messages.Training`."""
 
@@ -126,6 +143,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ranks: RankSettings = RankSettings()
     aggregation: AggregationSettings = AggregationSettings()
     guard: GuardSettings = GuardSettings()
+    objectives: ObjectiveSettings = ObjectiveSettings()
     head: HeadSettings = HeadSettings()
     training: TrainingSettings = TrainingSettings()
 

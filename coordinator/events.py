@@ -86,6 +86,16 @@ class Flooding(Watched, frozen=True, tag="flooding"):
     messages_per_s: float
 
 
+class Objective(Watched, frozen=True, tag="objective"):
+    """A service level is missed, or met again: `value` is beyond `bound`, or within it. `date` is UTC, by the clock."""
+
+    name: str
+    met: bool
+    value: float
+    bound: float
+    date: str
+
+
 class RoundRecord(msgspec.Struct, frozen=True):
     """What a closed round leaves on record. `accuracy` is of the model that the round started from, over the hold-outs
     of its contributors; None where they hold nothing out. `loss` is None where nobody trained. Bytes are sizes of the
@@ -130,6 +140,7 @@ class Done(Watched, frozen=True, tag="done"):
 
 
 AnyEvent = (
-    Listening | Joined | Left | Waiting | Opened | Training | Received | Refused | Flooding | Closed | Finished | Done
+    Listening | Joined | Left | Waiting | Opened | Training | Received | Refused | Flooding | Objective | Closed
+    | Finished | Done
 )  # fmt: skip
 Watch = Callable[[Watched], None]

@@ -35,6 +35,11 @@ class Farewell:
         self._dismissed_s: float | None = None
 
     @property
+    def begun(self) -> bool:
+        """Whether the last round is closed."""
+        return self._model is not None
+
+    @property
     def dismissed(self) -> bool:
         """Whether every device was told to leave."""
         return self._dismissed_s is not None

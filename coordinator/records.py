@@ -60,6 +60,12 @@ def signs_of(store: Store) -> tuple[Sign, ...]:
     )
 
 
+def last_accuracy(store: Store) -> float | None:
+    """What the last closed round measured on the hold-outs; None if there was none."""
+    body = store.last_round()
+    return None if body is None else msgspec.json.decode(body, type=RoundRecord).accuracy
+
+
 def _accuracy(reports: list[m.RoundReport]) -> float | None:
     total = sum(report.holdout_total for report in reports)
     return sum(report.holdout_correct for report in reports) / total if total else None

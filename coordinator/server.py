@@ -23,8 +23,10 @@ from coordinator.desk import Desk
 from coordinator.farewell import LEAVE, Farewell
 from coordinator.guard import Bucket, clipped, take
 from coordinator.intake import Intake
+from coordinator.levels import Levels
+from coordinator.objectives import Facts
 from coordinator.plans import Planner
-from coordinator.records import make_record, mean_loss, reports_of, signs_of
+from coordinator.records import last_accuracy, make_record, mean_loss, reports_of, signs_of
 from coordinator.store import Store
 from edge_agent.wire import codec, link, topics
 from edge_agent.wire import messages as m
@@ -60,6 +62,8 @@ class Coordinator:
         self._round = self._resume()
         self._repeat_s = 0.0
         self._buckets: dict[str, Bucket] = {}
+        self._levels = Levels(config.objectives, store, watch, self._publish_event)
+        self._last_update_s: dict[str, float] = {}
 
     def run(self) -> tuple[str, ...]:
         """Serves until the run is over; returns the devices that did not confirm the final model.
@@ -68,20 +72,42 @@ class Coordinator:
             LinkError: the broker refuses for good.
             StoreError: the disk is full or the database damaged; a restart goes on from the last checkpoint.
         """
-        while not self._farewell.over(time.monotonic()):
-            event = self._link.receive(POLL_S)
-            if event is not None:
-                self._on_link(event)
-            now_s = time.monotonic()
-            for device, want in self._intake.wants(self._desk.chunk_bytes, now_s):
-                self._desk.send(device, want)
-            self._feed(rounds.Tick(now_s))
-            if now_s >= self._repeat_s:
-                self._repeat_s = now_s + REPEAT_S
-                self._repeat(now_s)
+        try:
+            while not self._farewell.over(time.monotonic()):
+                self._turn()
+        finally:
+            self._levels.close()
         missing = self._farewell.missing()
         self._watch(events.Done(self._round.round, missing))
         return missing
+
+    def _turn(self) -> None:
+        """One turn of the loop: what the link and the clock have to say."""
+        event = self._link.receive(POLL_S)
+        if event is not None:
+            self._on_link(event)
+        now_s = time.monotonic()
+        for device, want in self._intake.wants(self._desk.chunk_bytes, now_s):
+            self._desk.send(device, want)
+        self._feed(rounds.Tick(now_s))
+        if now_s >= self._repeat_s:
+            self._repeat_s = now_s + REPEAT_S
+            self._repeat(now_s)
+        if not self._farewell.begun:
+            self._levels.look(lambda: self._facts(now_s), now_s)
+
+    def _facts(self, now_s: float) -> Facts:
+        """What service levels are judged by."""
+        state = self._round
+        return Facts(
+            round_open_s=now_s - state.since_s if state.phase is rounds.Phase.OPEN else None,
+            devices_online=len(state.ready),
+            accuracy=last_accuracy(self._store),
+            update_age_s=max((now_s - at_s for at_s in self._last_update_s.values()), default=None),
+        )
+
+    def _publish_event(self, body: bytes) -> None:
+        self._link.publish(topics.events(self._config.fleet), body)
 
     def _resume(self) -> rounds.State:
         """The round machine where the store left it: between rounds, or in an open one with its stored updates."""
@@ -155,6 +181,7 @@ class Coordinator:
             return None
         if came:
             self._watch(events.Joined(device, message.examples, message.capability.budget_bytes))
+            self._last_update_s.setdefault(device, time.monotonic())
         self._desk.change(device, online=True, ready=message, note="")
         return rounds.Ready(device, time.monotonic())
 
@@ -203,6 +230,7 @@ class Coordinator:
         self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, self._model.state.version))
         self._desk.send(device, m.Acknowledged(offer.round, offer.update.sha256))
         self._watch(events.Received(device, offer.round, offer.report))
+        self._last_update_s[device] = time.monotonic()
         return rounds.Stored(device, offer.round, time.monotonic())
 
     def _refuse_update(self, device: str, error: PayloadError) -> rounds.Declined:

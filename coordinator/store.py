@@ -143,6 +143,11 @@ class Store(Database):
         row = self._one("SELECT body FROM delta WHERE sha256 = ?", sha256)
         return None if row is None else row[0]
 
+    def last_round(self) -> bytes | None:
+        """The record of the last closed round."""
+        row = self._one("SELECT record FROM round ORDER BY number DESC LIMIT 1")
+        return None if row is None else row[0]
+
     def rounds(self) -> list[tuple[int, bytes]]:
         """Number and record of every closed round."""
         return self._all("SELECT number, record FROM round ORDER BY number")

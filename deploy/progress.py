@@ -79,6 +79,11 @@ def _refused(event: events.Refused) -> str:
     return f"  {event.device}: {event.reason}"
 
 
+def _objective(event: events.Objective) -> str:
+    said = "met again" if event.met else "MISSED"
+    return f"  objective {event.name} {said}: {event.value:g}, asked for {event.bound:g}"
+
+
 def _finished(event: events.Finished) -> str:
     accuracy = event.finished.accuracy
     shown = "no hold-out" if accuracy is None else f"hold-out accuracy {accuracy:.3f}"
@@ -98,6 +103,7 @@ _LINES: dict[type, Callable[[Any], str]] = {
     events.Received: _received,
     events.Refused: _refused,
     events.Flooding: lambda event: f"  {event.device} sends over {event.messages_per_s:g} messages a second: dropped",
+    events.Objective: _objective,
     events.Closed: _closed,
     events.Finished: _finished,
     events.Done: _done,

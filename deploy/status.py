@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from coordinator import config as configs
-from coordinator.events import RoundRecord
+from coordinator.events import Objective, RoundRecord
+from coordinator.levels import load_history
 from coordinator.store import DeviceRow, Store
 from deploy.folders import AGENT_DB, COORDINATOR_DB
 from edge_agent import store as agent_store
@@ -47,6 +48,8 @@ class FleetStatus(msgspec.Struct, frozen=True):
     ranks_alive: int | None
     records: tuple[RoundRecord, ...]
     devices: tuple[DeviceStatus, ...]
+    objectives: tuple[Objective, ...]
+    """Every change of a service level, the oldest first."""
 
 
 class AgentStatus(msgspec.Struct, frozen=True):
@@ -111,6 +114,7 @@ def _fleet_status(store: Store) -> FleetStatus:
         ranks_alive=last.ranks_alive if last else None,
         records=records,
         devices=tuple(_device_status(row) for row in store.devices()),
+        objectives=load_history(store),
     )
 
 

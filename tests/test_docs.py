@@ -16,6 +16,7 @@ from coordinator.config import (
     CoordinatorConfig,
     GuardSettings,
     HeadSettings,
+    ObjectiveSettings,
     RankSettings,
     RoundSettings,
     TrainingSettings,
@@ -36,6 +37,7 @@ SETTINGS = (
     RankSettings,
     AggregationSettings,
     GuardSettings,
+    ObjectiveSettings,
     HeadSettings,
     TrainingSettings,
     BrokerSettings,
@@ -45,7 +47,7 @@ SETTINGS = (
 )
 EXPERIMENT_SETTINGS = (Experiment, MethodEntry, Profile, Trial, Factors)
 EXPERIMENT_SECTIONS = {"profile", "settings", "extras"}
-SECTIONS = {"broker", "round", "ranks", "aggregation", "guard", "head", "training", "memory", "prefix"}
+SECTIONS = {"broker", "round", "ranks", "aggregation", "guard", "objectives", "head", "training", "memory", "prefix"}
 
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)

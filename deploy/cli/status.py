@@ -11,7 +11,7 @@ import msgspec
 from deploy.progress import megabytes
 
 if TYPE_CHECKING:
-    from coordinator.events import RoundRecord
+    from coordinator.events import Objective, RoundRecord
     from deploy.status import AgentStatus, DeviceStatus, FleetStatus
 
 _ABOUT = """\
@@ -65,6 +65,9 @@ def _fleet_lines(status: FleetStatus) -> list[str]:
         lines += ["", _ROUND_HEADER, *map(_round_line, status.records)]
     if status.devices:
         lines += ["", _DEVICE_HEADER, *map(_device_line, status.devices)]
+    missed = [one for one in {change.name: change for change in status.objectives}.values() if not one.met]
+    if missed:
+        lines += ["", *map(_missed_line, missed)]
     return lines
 
 
@@ -107,6 +110,10 @@ def _round_line(record: RoundRecord) -> str:
         f"{len(record.contributors):>7}  {megabytes(record.updates_bytes):>8}  {megabytes(record.delta_bytes):>10}  "
         f"{record.wall_s:>6.1f} s"
     )
+
+
+def _missed_line(change: Objective) -> str:
+    return f"objective {change.name} missed since {change.date}: {change.value:g}, asked for {change.bound:g}"
 
 
 def _device_line(device: DeviceStatus) -> str:

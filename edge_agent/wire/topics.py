@@ -4,6 +4,7 @@
 
     rankfleet/<fleet>/<device>/up      agent -> coordinator
     rankfleet/<fleet>/<device>/down    coordinator -> agent
+    rankfleet/<fleet>/coordinator/events    service levels, for whoever listens
 
 With the device's name as its MQTT user name, the ACL is `pattern readwrite rankfleet/+/%u/#`.
 """
@@ -17,6 +18,7 @@ from .errors import ConfigError
 ROOT = "rankfleet"
 UP = "up"
 DOWN = "down"
+EVENTS = "events"
 COORDINATOR = "coordinator"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -43,6 +45,11 @@ def up(fleet: str, device: str) -> str:
 def down(fleet: str, device: str) -> str:
     """Topic on which `device` listens."""
     return f"{ROOT}/{fleet}/{device}/{DOWN}"
+
+
+def events(fleet: str) -> str:
+    """Topic on which the coordinator tells of its service levels, as JSON."""
+    return f"{ROOT}/{fleet}/{COORDINATOR}/{EVENTS}"
 
 
 def every_up(fleet: str) -> str:

@@ -25,6 +25,10 @@ ONE_OF_EACH: dict[type[events.Watched], tuple[events.Watched, str]] = {
     events.Training: (events.Training("pi-1", 2, "train", 5, 12, 0.75), "step 5/12  loss 0.750"),
     events.Received: (events.Received("pi-1", 2, REPORT), "96 ranks, 4 blocks, 1 kept, micro-batch 2"),
     events.Flooding: (events.Flooding("pi-1", 200.0), "pi-1 sends over 200 messages a second"),
+    events.Objective: (
+        events.Objective("devices", False, 1.0, 3.0, "2026-11-26T12:00:00+00:00"),
+        "objective devices MISSED: 1, asked for 3",
+    ),
     events.Refused: (events.Refused("pi-1", "did training diverge?"), "pi-1: did training diverge?"),
     events.Closed: (events.Closed(make_record(2)), "round 2 closed: hold-out accuracy before it 0.400"),
     events.Finished: (events.Finished("pi-1", m.Finished(3, 0.9, 1, 2, 3)), "final model: hold-out accuracy 0.900"),
