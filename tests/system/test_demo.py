@@ -52,7 +52,7 @@ def test_every_device_keeps_its_budget_in_every_round(demo: tuple[Path, dict[str
 
 def test_ranks_are_pruned_and_updates_are_smaller_than_fp32(demo: tuple[Path, dict[str, Any]]) -> None:
     summary = demo[1]
-    assert summary["ranks"] == {"initial": 288, "final": 72}
+    assert summary["ranks"] == {"initial": 144, "final": 72}
     assert 0 < summary["modules"]["pruned"] < summary["modules"]["total"]
     for device in summary["devices"]:
         assert all(0 < traffic["bytes_up"] < device["fp32_bytes"] / 3 for traffic in device["traffic"])
