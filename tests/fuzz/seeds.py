@@ -120,7 +120,7 @@ def _network() -> dict[str, list[bytes]]:
 
 
 def _disk() -> dict[str, list[bytes]]:
-    lines = b'{"text": "pump leaks", "label": "hydraulic"}\n\n{"label": "b", "text": "z\xc3\xa4hne", "client": "A", "n": [1]}\n'
+    lines = b'{"text": "pump leaks", "label": "a"}\n\n{"label": "b", "text": "z\xc3\xa4hne", "client": "A", "n": [1]}\n'
     table = '\ufefflabel,text,client\r\nbucket,"won\'t open, or\nclose",B\r\n\r\nhydraulic,leak,\r\n'.encode()
     return {
         "manifest": [msgspec.json.encode(MANIFEST)],
