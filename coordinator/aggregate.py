@@ -76,11 +76,13 @@ def advance(state: ModelState, mean: Rows, residual: Rows, mask: Mask, scheme: S
     """The next version, in which the ranks of `mask` live, moved by `mean` and by the residual of earlier steps.
 
     The new state is made from the dequantised delta, so the coordinator holds exactly what its devices will hold.
-    Rows that nobody changed are not sent; a pruned rank loses its residual.
+    Rows that nobody changed are not sent; a pruned rank loses its residual. A change beyond half of what can travel,
+    which no training makes, is cut to that: whatever devices send, it and the residual can travel together.
 
     Raises:
-        PayloadError: if `mask` revives a pruned rank, or a change is too large.
+        PayloadError: if `mask` revives a pruned rank.
     """
+    mean = {name: np.clip(rows, -VALUE_LIMIT / 2, VALUE_LIMIT / 2) for name, rows in mean.items()}
     moved = {module.name: np.any(mean[module.name], axis=1) for module in state.layout.modules}
     ranks = mask & np.stack(list(moved.values()))
     change = {module.name: mean[module.name][slots] for module, slots in state.layout.living(ranks)}

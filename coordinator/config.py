@@ -11,7 +11,7 @@ from msgspec import Meta
 from coordinator.robust import MEDIAN_TRIM
 from edge_agent.wire import messages as m
 from edge_agent.wire import topics
-from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.errors import MALFORMED, ConfigError
 from edge_agent.wire.settings import BrokerSettings, load_toml, read_text
 
 Seconds = Annotated[float, Meta(gt=0, le=10**7)]
@@ -221,7 +221,7 @@ def decode(data: bytes) -> CoordinatorConfig:
     """
     try:
         return msgspec.json.decode(data, type=CoordinatorConfig, dec_hook=lambda kind, value: kind(value))
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ConfigError(f"the run's stored configuration is of another rankfleet version: {error}") from error
 
 

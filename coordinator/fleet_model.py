@@ -22,6 +22,7 @@ from edge_agent.wire.ranks import HEAD, Layout, Rows
 from edge_agent.wire.state import ModelState
 
 Float64 = npt.NDArray[np.float64]
+_SCORE = np.dtype("<f8")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def start_head(model: FleetModel, updates: Iterable[Update], scheme: Scheme) -> 
 def to_checkpoint(model: FleetModel) -> Checkpoint:
     """The model as the store keeps it."""
     lost = replace(model.state, rows=model.residual)
-    scores = model.importance.astype("<f8").tobytes()
+    scores = model.importance.astype(_SCORE).tobytes()
     return Checkpoint(model.state.version, states.to_bytes(model.state), states.to_bytes(lost), scores)
 
 
@@ -110,7 +111,8 @@ def from_checkpoint(checkpoint: Checkpoint, layout: Layout) -> FleetModel:
     """
     state = states.from_bytes(checkpoint.state, layout)
     residual = states.from_bytes(checkpoint.residual, layout).rows
-    scores = np.frombuffer(checkpoint.scores, "<f8")
-    if scores.size != state.mask.size:
-        raise PayloadError(f"a checkpoint of this layout has {state.mask.size} scores, got {scores.size}")
+    found = len(checkpoint.scores) / _SCORE.itemsize
+    if found != state.mask.size:
+        raise PayloadError(f"a checkpoint of this layout has {state.mask.size} scores, got {found:g}")
+    scores = np.frombuffer(checkpoint.scores, _SCORE)
     return FleetModel(state, residual, scores.reshape(state.mask.shape).astype(np.float64))

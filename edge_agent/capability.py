@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.wire import messages as m
-from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.errors import MALFORMED, ConfigError
 from edge_agent.wire.settings import read_text
 
 
@@ -19,7 +19,7 @@ def load_all(path: Path) -> dict[str, m.Capability]:
     """
     try:
         return msgspec.json.decode(read_text(path, "capabilities"), type=dict[str, m.Capability])
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ConfigError(f"{path} is not a capabilities file: {error}; record a new one with a run") from error
 
 

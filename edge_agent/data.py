@@ -18,9 +18,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge_agent.wire.errors import DataError
+from edge_agent.wire.errors import MALFORMED, DataError
 
 MIN_ROWS_FOR_HOLDOUT = 8
+LINE_LIMIT_BYTES = 2**24
+"""No line is longer: a damaged or hostile file must not fill the memory, least of all a compressed one."""
 _CLASSES_SHOWN = 12
 
 
@@ -116,7 +118,7 @@ def _parse_jsonl(path: Path) -> Numbered:
         if line.strip():
             try:
                 yield number, decoder.decode(line)
-            except msgspec.DecodeError as error:
+            except MALFORMED as error:
                 expected = 'expected an object like {"text": "...", "label": "..."}'
                 raise DataError(f"{path}, line {number}: {error}; {expected}") from None
 
@@ -151,8 +153,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for line in file:
+            while line := file.readline(LINE_LIMIT_BYTES + 1):
                 number += 1
+                if len(line) > LINE_LIMIT_BYTES:
+                    raise DataError(f"{path}, line {number}: longer than {LINE_LIMIT_BYTES} bytes: one example a line")
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
         raise DataError(f"{path}, line {number}: not UTF-8: save the file as UTF-8") from None

@@ -18,6 +18,7 @@ import msgspec
 
 from edge_agent.config import EngineName, TorchDevice
 from edge_agent.wire import messages as m
+from edge_agent.wire.errors import MALFORMED
 from edge_agent.wire.pack import Products
 
 LOGGER = logging.getLogger("rankfleet.agent")
@@ -158,7 +159,7 @@ class Runner:
             return self._ended()
         try:
             decoded = _LINE.decode(line)
-        except msgspec.DecodeError:
+        except MALFORMED:
             LOGGER.warning("the trainer process printed %r", line)  # a library's word, not the job's result
             return None
         if not isinstance(decoded, Step):

@@ -46,6 +46,9 @@ class Tokeniser:
         """The ids of each text, at least one and at most `max_tokens`.
 
         A text without any token becomes one padding token that counts: the mean over nothing is not a number.
+
+        Raises:
+            PackError: the tokenizer cannot be used.
         """
         return [encoded or [self._pad_id] for encoded in self._encoded(texts)]
 
@@ -66,7 +69,11 @@ class Tokeniser:
 
     def _encoded(self, texts: Sequence[str]) -> Iterator[list[int]]:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            for encoding in self._tokenizer.encode_batch_fast(texts[start : start + _TEXTS_AT_ONCE]):
+            try:
+                encodings = self._tokenizer.encode_batch_fast(texts[start : start + _TEXTS_AT_ONCE])
+            except Exception as error:  # the library raises nothing narrower
+                raise PackError(f"the pack's tokenizer cannot be used ({error}): fetch the pack again") from error
+            for encoding in encodings:
                 yield encoding.ids
 
 

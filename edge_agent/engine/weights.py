@@ -112,7 +112,10 @@ class WeightMap:
         dtype, count = np.dtype(entry.dtype).newbyteorder("<"), math.prod(entry.shape)
         if count * dtype.itemsize != entry.size_bytes or entry.offset + entry.size_bytes > len(self._map):
             raise PackError(f"tensor {name!r} does not lie within {WEIGHTS} as its shape says: get the pack again")
-        return np.frombuffer(self._map, dtype, count, entry.offset).reshape(entry.shape)
+        try:
+            return np.frombuffer(self._map, dtype, count, entry.offset).reshape(entry.shape)
+        except ValueError as error:
+            raise PackError(f"tensor {name!r} has an impossible shape ({error}): get the pack again") from error
 
 
 def _open(path: Path, manifest: Manifest) -> tuple[BinaryIO, mmap.mmap]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import StoreError
+from .errors import MALFORMED, StoreError
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Database:
             return None
         try:
             return msgspec.msgpack.decode(data, type=kind)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise StoreError(
                 f"{self.path}: the value of {key!r} cannot be read ({error}): it is damaged, or of another version "
                 f"of rankfleet; to start afresh, delete {self.path}"
@@ -117,7 +117,7 @@ class Database:
     def _reported(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last where names in it are damaged
             raise StoreError(
                 f"the database {self.path} cannot be used: {error}; check free space and permissions of its folder"
             ) from error

@@ -19,6 +19,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no message: also for text that is not UTF-8, and for nesting without end."""
+
 
 class RankfleetError(Exception):
     """Root of the tree: a message for a person, without a traceback."""

@@ -7,7 +7,7 @@
     2       1      protocol version
     3       1      reserved, zero
     4       4      boot: how often the sender has started, big-endian
-    8       8      sequence number within that boot, big-endian; 0 is the last will
+    8       8      sequence number within that boot, big-endian, below 2**63; 0 is the last will
     16      32     sha256 of bytes 0 to 15 and of the body
     48      ...    body: one message as MessagePack
 
@@ -22,12 +22,14 @@ from typing import Any
 
 import msgspec
 
-from .errors import FrameError, PayloadError, ProtocolError
+from .errors import MALFORMED, FrameError, PayloadError, ProtocolError
 from .messages import PROTOCOL, Message
 
 MAGIC = b"RF"
 HEADER_BYTES = 48
 MAX_FRAME_BYTES = 2**20
+MAX_SEQUENCE = 2**63 - 1
+"""The largest integer that the databases of both sides can keep."""
 _HEAD = struct.Struct(">2sBBIQ")
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -50,7 +52,7 @@ class Decoder:
         """The envelope in `frame`.
 
         Raises:
-            FrameError: not a frame, cut short, altered, or over `MAX_FRAME_BYTES`.
+            FrameError: not a frame, cut short, altered, over `MAX_FRAME_BYTES`, or numbered over `MAX_SEQUENCE`.
             ProtocolError: a frame of another protocol version.
             PayloadError: a body that is no message of this direction.
         """
@@ -66,9 +68,11 @@ class Decoder:
         body = frame[HEADER_BYTES:]
         if reserved or _digest(frame[: _HEAD.size], body) != frame[_HEAD.size : HEADER_BYTES]:
             raise FrameError(f"checksum mismatch in a frame of {len(frame)} bytes: cut short or altered on the way")
+        if sequence > MAX_SEQUENCE:
+            raise FrameError(f"a frame has a sequence number of at most {MAX_SEQUENCE}, got {sequence}")
         try:
             message = self._body.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except MALFORMED as error:
             raise PayloadError(f"a frame of {len(frame)} bytes holds no acceptable message: {error}") from error
         return Envelope(boot, sequence, message)
 

@@ -28,6 +28,8 @@ REASON_CHARACTERS = 2000
 Reason = Annotated[str, Meta(max_length=REASON_CHARACTERS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
+Duration = Annotated[float, Meta(ge=0, le=10**12)]
+"""Seconds or microseconds, as the field's name says; always a number."""
 PlanWork = Literal["train", "class_means", "class_axes"]
 Indices = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**24)], ...], Meta(min_length=1, max_length=4096)]
 
@@ -55,8 +57,8 @@ class Speed(Record, frozen=True):
     """
 
     micro_batch: Positive
-    forward_us: tuple[float, float, float]
-    backward_us: tuple[float, float, float]
+    forward_us: tuple[Duration, Duration, Duration]
+    backward_us: tuple[Duration, Duration, Duration]
     """Without what is computed again on the way back."""
 
 
@@ -75,7 +77,7 @@ class CostTable(Record, frozen=True):
     file_bytes: Count
     """File-backed part of the process tree's RSS at its peak, libraries and mapped pages: not budgeted, but blocks are
     kept only where it has room too."""
-    expand_us: float
+    expand_us: Duration
     """Making the effective weights of one block, whatever then passes it."""
     speeds: Annotated[tuple[Speed, ...], Meta(min_length=1, max_length=16)]
     """By ascending micro-batch. Others are not planned with."""
@@ -91,6 +93,11 @@ class Capability(Record, frozen=True):
     total_memory_bytes: Positive
     link_bytes_per_s: Positive
     cost: CostTable
+
+    def __post_init__(self) -> None:
+        """Plans begin with one sequence at a time."""
+        if self.cost.speeds[0].micro_batch != 1:
+            raise ValueError(f"Expected speeds from micro-batch 1 on, got {self.cost.speeds[0].micro_batch} first")
 
 
 class Training(Record, frozen=True):
@@ -320,7 +327,7 @@ class RoundReport(Record, frozen=True):
     peak_anonymous_bytes: Count
     """High-water marks of the whole process tree."""
     mapped_bytes: Count
-    predicted_step_s: float
+    predicted_step_s: Duration
     step_s: float | None
     bytes_up: Count
     bytes_down: Count

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_agent.wire.errors import PackError
+from edge_agent.wire.errors import MALFORMED, PackError
 
 if TYPE_CHECKING:
     from edge_agent.wire.ranks import Layout
@@ -49,6 +49,7 @@ SECTION_BYTES = 65_536
 """Sections of `weights.bin` start at multiples of this: the largest page of a board, and as much as the kernel maps
 around a page that is touched, so one section never brings in another."""
 
+_HEAD = "head"  # `ranks.HEAD`, the name of a table that is no module's; ranks imports numpy
 _TRAINING_ARRAYS = 4  # value, gradient, AdamW's two moments
 _FLOAT32_BYTES = 4
 _CHUNK_BYTES = 2**20
@@ -191,11 +192,12 @@ def parse_manifest(data: bytes) -> Manifest:
         if version != FORMAT:
             raise PackError(f"this version reads packs of format {FORMAT}, got format {version}: build the pack again")
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise PackError(f"{MANIFEST} is not a pack's manifest: {error}; build or fetch the pack again") from error
     expected = INT8_FILES if manifest.weights == "int8" else FILES
     if manifest.files.keys() != expected:
         raise PackError(f"a pack has the files {sorted(expected)}, the {MANIFEST} lists {sorted(manifest.files)}")
+    _check_modules(manifest)
     return manifest
 
 
@@ -247,6 +249,17 @@ def module_layout(manifest: Manifest, slots: int, classes: int) -> Layout:
 
     modules = tuple(Module(m.name, m.block, m.d_in, m.d_out) for m in manifest.modules)
     return Layout(modules, slots, classes, manifest.d_model)
+
+
+def _check_modules(manifest: Manifest) -> None:
+    names = [module.name for module in manifest.modules]
+    if not names or len({*names, _HEAD}) <= len(names):
+        raise PackError(
+            f"a pack has at least one module, each with a name of its own that is not {_HEAD!r}; the {MANIFEST} lists "
+            f"{names}"
+        )
+    if any(module.block >= manifest.blocks for module in manifest.modules):
+        raise PackError(f"the {MANIFEST} lists a module beyond the last of {manifest.blocks} blocks: build it again")
 
 
 class _Version(msgspec.Struct):

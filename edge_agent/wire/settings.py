@@ -94,7 +94,7 @@ def read_toml(path: Path, page: str) -> dict[str, Any]:
     text = read_text(path, "configuration")
     try:
         return msgspec.toml.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the last two of an absurd number, or nesting
         raise ConfigError(f"{path}: {error}; see {page} for every setting") from error
 
 
@@ -110,4 +110,6 @@ def _decode_path(kind: type, value: Any) -> Any:
     """For msgspec, which knows no paths; its own errors name the setting."""
     if not isinstance(value, str):
         raise TypeError(f"Expected a path, got `{type(value).__name__}`")
+    if "\0" in value:
+        raise ValueError("Expected a path, got text with a zero byte")
     return kind(value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.wire.errors import StoreError
+from edge_agent.wire.errors import MALFORMED, StoreError
 from profiling.files import write_atomically
 
 from .record import Result
@@ -46,7 +46,7 @@ def _read(path: Path, complain: Callable[[str], None]) -> Result | None:
         result = msgspec.json.decode(path.read_bytes(), type=Result)
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         complain(f"{path} is not a result of this version ({error}): its run counts as missing")
         return None
     if not result.rounds or result.rounds[-1].accuracy is None:

@@ -21,6 +21,7 @@ from typing import IO
 import msgspec
 
 from edge_agent.jobs import trainer_environment
+from edge_agent.wire.errors import MALFORMED
 
 from .record import Result
 from .settings import Run
@@ -118,7 +119,7 @@ class Worker:
             for line in stdout:
                 try:
                     yield _LINE.decode(line)
-                except msgspec.DecodeError:
+                except MALFORMED:
                     LOGGER.warning("a worker printed %r", line)  # a library's word, not the job's result
 
 

@@ -45,9 +45,10 @@ def test_a_stored_configuration_of_another_version_is_refused(tmp_path: Path, ch
         decode(msgspec.json.encode({**stored, **change}))
 
 
-def test_what_is_no_configuration_is_refused() -> None:
+@pytest.mark.parametrize("data", [b"{", b'{"fleet": "\xff"}'])
+def test_what_is_no_configuration_is_refused(data: bytes) -> None:
     with pytest.raises(ConfigError, match="another rankfleet version"):
-        decode(b"{")
+        decode(data)
 
 
 # The file of its user

@@ -18,9 +18,9 @@ from edge_agent.update import Part, make_statistics
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update, apply_delta, decode_delta
 from edge_agent.wire.errors import PayloadError
-from edge_agent.wire.quantise import find_scheme
+from edge_agent.wire.quantise import SCHEMES, find_scheme
 from edge_agent.wire.ranks import HEAD, Layout, Module
-from edge_agent.wire.rowset import quantise_rows
+from edge_agent.wire.rowset import VALUE_LIMIT, quantise_rows
 
 LAYOUT = Layout((Module("low", 0, 4, 3), Module("high", 1, 3, 5)), slots=3, classes=2, d_model=4)
 SCHEME = find_scheme("int8")
@@ -108,6 +108,23 @@ def test_a_checkpoint_of_another_layout_is_refused() -> None:
         from_checkpoint(checkpoint, other)
     with pytest.raises(PayloadError, match="6 scores, got 5"):
         from_checkpoint(checkpoint._replace(scores=checkpoint.scores[8:]), LAYOUT)
+    with pytest.raises(PayloadError, match=r"6 scores, got 5\.875"):
+        from_checkpoint(checkpoint._replace(scores=checkpoint.scores[1:]), LAYOUT)
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_no_update_that_is_accepted_stops_the_fleet(scheme: str) -> None:
+    # What the first leaves as residual would make the second more than can travel.
+    model, ranks = fleet_model.start(LAYOUT, 1), LAYOUT.full_mask()
+    for value in (0.995 * VALUE_LIMIT, VALUE_LIMIT):
+        change = {name: np.full(table.shape, VALUE_LIMIT, np.float32) for name, table in LAYOUT.empty_rows().items()}
+        for table in change.values():
+            table[:, 0] = value
+        rows, _ = quantise_rows(LAYOUT, change, LAYOUT.empty_rows(), ranks, SCHEMES["fp32"])
+        version = model.state.version
+        update = Update(version + 1, version, 10, ranks, ranks.astype(np.float32), rows)
+        model = close_round(model, [update], 1.5, Rules(6, 0.5, SCHEMES[scheme])).model
+    assert model.state.version == 2
 
 
 def test_every_round_of_training_leaves_its_sign() -> None:

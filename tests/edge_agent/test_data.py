@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.data import MIN_ROWS_FOR_HOLDOUT, Example, read_examples, split_holdout
+from edge_agent.data import LINE_LIMIT_BYTES, MIN_ROWS_FOR_HOLDOUT, Example, read_examples, split_holdout
 from edge_agent.wire.errors import DataError
 
 GOOD = b'{"text": "pump leaks", "label": "hydraulic"}\n'
@@ -58,6 +58,7 @@ def test_what_json_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory,
         ("d.jsonl", GOOD + b'{"text": "%s",' % SECRET.encode(), "line 2: Input data was truncated; expected an object"),
         ("d.jsonl", GOOD + b'{"text": %s}' % SECRET.encode(), "line 2: JSON is malformed"),
         ("d.jsonl", b'["%s"]' % SECRET.encode(), "line 1: Expected `object`, got `array`"),
+        ("d.jsonl", b'{"%s": ' % SECRET.encode() + b"[" * 100_000, "line 1: maximum recursion depth"),
         ("d.jsonl", b'{"label": "%s"}' % SECRET.encode(), "line 1: Object missing required field `text`"),
         ("d.jsonl", b'{"text": "%s"}' % SECRET.encode(), "line 1: Object missing required field `label`"),
         ("d.jsonl", b'{"text": 7, "label": "%s"}' % SECRET.encode(), "line 1: Expected `str`, got `int` .*text"),
@@ -89,6 +90,14 @@ def test_a_refusal_names_the_line_and_never_the_data(tmp_path: Path, name: str, 
     assert name in str(caught.value)
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "d.csv.gz"])
+def test_a_line_that_would_fill_the_memory_is_refused(tmp_path: Path, name: str) -> None:
+    first = b"text,label\n" if ".csv" in name else GOOD
+    path = written(tmp_path / name, first + bytes(LINE_LIMIT_BYTES + 1))
+    with pytest.raises(DataError, match=rf"line 2: longer than {LINE_LIMIT_BYTES} bytes"):
+        read_examples(path, None)
 
 
 def test_a_truncated_gzip_file_names_the_last_line_read(tmp_path: Path) -> None:

@@ -236,7 +236,10 @@ def test_what_a_library_prints_is_logged_and_is_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = tmp_path / "python"
-    script.write_text('#!/bin/sh\nread job\necho "hello from a library"\necho \'{"kind":"trained","round":3}\'\n')
+    script.write_text(
+        '#!/bin/sh\nread job\necho "hello from a library"\nprintf \'{"kind":"\\377"}\\n\'\n'
+        'echo \'{"kind":"trained","round":3}\'\n'
+    )
     script.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(script))
     with caplog.at_level(logging.WARNING):

@@ -130,3 +130,10 @@ def test_no_hub_client_is_imported(path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert not {"huggingface_hub", "filelock", "fsspec", "requests"} & set(done.stdout.split())
+
+
+def test_a_tokenizer_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    Tokenizer(WordLevel({"pump": 0}, unk_token="[UNK]")).save(str(path))
+    with pytest.raises(PackError, match="tokenizer cannot be used"):
+        Tokeniser(path, PAD, 16).encode(["bucket"])

@@ -42,9 +42,12 @@ def test_boots_are_counted_from_one(path: Path) -> None:
         notes.close()
 
 
-def test_a_value_that_is_damaged_says_what_to_do(path: Path) -> None:
+@pytest.mark.parametrize(
+    "value", [b"\xc1 no MessagePack", b"\xa1\xff", b"\x91" * 100_000], ids=lambda value: repr(value[:9])
+)
+def test_a_value_that_is_damaged_says_what_to_do(path: Path, value: bytes) -> None:
     notes = Notes(path)
-    notes.put(boot=b"\xc1 no MessagePack")
+    notes.put(boot=value)
     with pytest.raises(StoreError, match=r"'boot' cannot be read .* delete .*notes\.db"):
         notes.next_boot()
 
@@ -122,3 +125,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"file/notes\.db cannot be used"):
         Notes(tmp_path / "file" / "notes.db")
+
+
+def test_a_damaged_schema_is_named(path: Path) -> None:
+    notes = Notes(path)
+    notes.put(a=b"b")
+    notes.close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE meta", b"CREATE TABLE m\xff\xfe\xfd"))
+    with pytest.raises(StoreError, match=r"notes\.db"):
+        Notes(path).get("a")

@@ -45,6 +45,13 @@ def test_header_lies_where_the_table_says() -> None:
     assert int.from_bytes(ONE[8:16], "big") == SEQUENCE
 
 
+def test_a_sequence_number_that_no_database_keeps_is_refused() -> None:
+    message = m.Missing(SHA)
+    assert AGENT.decode(frame.encode(message, BOOT, frame.MAX_SEQUENCE)).sequence == frame.MAX_SEQUENCE
+    with pytest.raises(FrameError, match="sequence number"):
+        AGENT.decode(frame.encode(message, BOOT, frame.MAX_SEQUENCE + 1))
+
+
 @pytest.mark.parametrize("size_bytes", range(len(ONE)))
 def test_truncated_at_any_byte_is_refused(size_bytes: int) -> None:
     with pytest.raises(FrameError):
@@ -121,7 +128,7 @@ def test_random_bytes_raise_nothing_but_wire_errors(data: bytes) -> None:
     data=st.binary(max_size=5000),
     index=st.integers(0, 2**40),
     boot=st.integers(0, 2**32 - 1),
-    sequence=st.integers(0, 2**64 - 1),
+    sequence=st.integers(0, frame.MAX_SEQUENCE),
 )
 def test_any_chunk_comes_back(data: bytes, index: int, boot: int, sequence: int) -> None:
     chunk = m.Chunk(SHA, index, data)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import get_args
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from edge_agent.wire import messages as m
-from tests.wire.examples import ALL, BOTH_WAYS, FROM_AGENT, FROM_COORDINATOR, SHA
+from tests.wire.examples import ALL, BOTH_WAYS, CAPABILITY, FROM_AGENT, FROM_COORDINATOR, SHA
 
 
 def test_every_kind_of_message_has_an_example() -> None:
@@ -47,6 +48,26 @@ def test_values_out_of_range_are_refused(kind: type[m.Message], fields: dict[str
     tag = kind.__struct_config__.tag
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(msgspec.msgpack.encode({"t": tag, **fields}), type=kind)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("field", ["forward_us", "expand_us"])
+def test_durations_that_are_none_are_refused(field: str, number: float) -> None:
+    cost = CAPABILITY.cost
+    if field == "expand_us":
+        cost = msgspec.structs.replace(cost, expand_us=number)
+    else:
+        cost = msgspec.structs.replace(cost, speeds=(m.Speed(1, (number, 0.0, 0.0), (0.0, 0.0, 0.0)),))
+    with pytest.raises(msgspec.ValidationError, match=field):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(cost), type=m.CostTable)
+
+
+def test_a_capability_without_the_smallest_micro_batch_is_refused() -> None:
+    speeds = [msgspec.to_builtins(msgspec.structs.replace(CAPABILITY.cost.speeds[0], micro_batch=8))]
+    fields = msgspec.to_builtins(CAPABILITY)
+    fields["cost"]["speeds"] = speeds
+    with pytest.raises(msgspec.ValidationError, match="from micro-batch 1 on, got 8"):
+        msgspec.convert(fields, m.Capability)
 
 
 def test_what_the_supervisor_imports_of_the_wire_leaves_numpy_out() -> None:

@@ -88,7 +88,12 @@ def test_a_folder_without_a_manifest_is_no_pack(tmp_path: Path) -> None:
         load_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b'{"format": 2}'], ids=repr)
+NESTED = b'{"format": 2, "deep": ' + b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"\xff", b"[]", b'{"format": 2}', NESTED], ids=lambda data: repr(data[:20])
+)
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(PackError, match="manifest"):
         parse_manifest(data)
@@ -107,6 +112,10 @@ def test_a_pack_of_another_format_is_refused() -> None:
         ("files", {"/etc.passwd": {"sha256": "0" * 64, "size_bytes": 1}}),
         ("pooling", "max"),
         ("d_model", 0),
+        ("blocks", 1),
+        ("modules", []),
+        ("modules", [MODULES[0], MODULES[0]]),
+        ("modules", [ModuleEntry("head", "query", 0, 4, 6)]),
         ("unknown", 1),
     ],
     ids=str,

@@ -25,7 +25,19 @@ def test_a_file_becomes_its_type(tmp_path: Path) -> None:
     assert found == Sample(Path("a/b"), BrokerSettings(port=8883))
 
 
-@pytest.mark.parametrize("text", ["folder = 3", "folder = 'a'\nmore = 1", "", "folder = "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "folder = 3",
+        "folder = 'a'\nmore = 1",
+        "",
+        "folder = ",
+        'folder = "\\u0000"',
+        "folder = " + "9" * 5000,
+        "folder = " + "[" * 100_000,
+    ],
+    ids=lambda text: text[:20],
+)
 def test_what_does_not_parse_names_the_file_and_where_to_look(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"sample\.toml: .*see docs/configuration\.md"):
         load_toml(write(tmp_path, text), Sample)

@@ -70,3 +70,10 @@ def test_a_tensor_outside_of_the_file_is_refused(offset: int) -> None:
     manifest = msgspec.structs.replace(load_manifest(tiny_pack()), tensors={"block.0.w": entry})
     with pytest.raises(PackError, match=r"block\.0\.w"):
         WeightMap(tiny_pack(), manifest)
+
+
+def test_a_tensor_of_too_many_dimensions_is_refused() -> None:
+    entry = TensorEntry("float32", (1,) * 100, 0, 4)
+    manifest = msgspec.structs.replace(load_manifest(tiny_pack()), tensors={"block.0.w": entry})
+    with pytest.raises(PackError, match=r"block\.0\.w.*impossible shape"):
+        WeightMap(tiny_pack(), manifest)

@@ -32,6 +32,7 @@ def test_a_file_that_holds_no_result_is_told_and_left_alone(tmp_path: Path) -> N
         "cut.json": path.read_bytes()[:100],
         "foreign.json": b'{"rows": []}',
         "empty.json": b"",
+        "latin-1.json": b'{"run": "\xe4"}',
         "unfinished.json": msgspec.json.encode(unfinished),
     }
     for name, data in others.items():
