@@ -11,6 +11,8 @@ import hashlib
 import secrets
 from typing import NamedTuple
 
+from edge_agent.wire import crash_points
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.database import Database
 from edge_agent.wire.errors import StoreError
 
@@ -133,6 +135,7 @@ class Store(Database):
             db.execute("INSERT OR REPLACE INTO round VALUES (?, ?)", (number, record))
             db.execute("UPDATE contribution SET body = NULL WHERE round = ?", (number,))
             db.execute("DELETE FROM plan WHERE round = ?", (number,))
+            crash_points.reach(Point.COORDINATOR_COMMITTING)
 
     def delta_sizes(self, after: int) -> list[tuple[int, bytes, int]]:
         """Version, sha256 and size in bytes of every delta after version `after`, in order."""

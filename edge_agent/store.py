@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from edge_agent.wire import crash_points
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.database import Database
 
 _SCHEMA = """
@@ -71,6 +73,7 @@ class Store(Database):
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO model VALUES (0, ?, ?, ?)", model)
             db.execute("INSERT OR REPLACE INTO outbox VALUES (0, ?, ?, ?, ?)", outgoing)
+            crash_points.reach(Point.TRAINER_COMMITTING)
 
     def outgoing(self) -> Outgoing | None:
         """The update that waits to be sent, if any."""
