@@ -61,10 +61,12 @@ class FinalKept:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """The trainer process failed; `smallest_budget_bytes` is set where memory is the reason."""
+    """The trainer process failed; `smallest_budget_bytes` is set where memory is the reason. Where it was `killed` by a
+    signal, the job itself may be sound."""
 
     reason: str
     smallest_budget_bytes: int | None = None
+    killed: bool = False
 
 
 @dataclass(frozen=True)

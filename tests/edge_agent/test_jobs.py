@@ -83,6 +83,17 @@ def test_a_round_leaves_an_update_that_the_coordinator_can_read(
     assert report.peak_rss_bytes > report.peak_anonymous_bytes > terms.supervisor_bytes
 
 
+def test_a_round_that_is_in_the_outbox_already_is_not_trained_again(
+    terms: jobs.Terms, measured: jobs.MeasureResult, trained: list[jobs.AnyLine]
+) -> None:
+    """Its process died after the transaction: another training would count what quantisation lost twice."""
+    store = Store(Path(terms.store))
+    before = store.model(), store.outgoing()
+    again = jobs.TrainJob(terms, plan_for(seed_state(), budget_ranks=1), (), measured.capability)
+    assert run(again) == [jobs.TrainResult(1)]
+    assert (store.model(), store.outgoing()) == before
+
+
 @pytest.mark.parametrize("work", ["class_means", "class_axes"])
 def test_a_round_for_statistics_of_classes_trains_nothing(
     tmp_path: Path, terms: jobs.Terms, measured: jobs.MeasureResult, work: m.PlanWork
@@ -198,7 +209,7 @@ def test_a_killed_trainer_is_a_failure_that_names_the_likely_cause(tmp_path: Pat
     line = None
     while line is None:
         line = runner.poll()
-    assert isinstance(line, jobs.Failure) and "killed by signal 9" in line.reason
+    assert isinstance(line, jobs.Failure) and line.killed and "killed by signal 9" in line.reason
     assert runner.poll() is None
 
 
