@@ -44,7 +44,6 @@ class Store(Database):
     """The agent's database. One process of the agent writes at a time."""
 
     schema = _SCHEMA
-    schema_version = 1
 
     def forget_fleet(self) -> None:
         """Drops the model and the outbox: the agent joins a fleet with other terms."""
