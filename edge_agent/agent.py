@@ -205,7 +205,7 @@ class Agent:
         return m.Finished(line.version, accuracy, account.bytes_up, account.bytes_down, account.pack_bytes_down)
 
     def _feed(self, event: events.Event) -> None:
-        crash_points.reach(_HEARD.get(type(event)))
+        crash_points.reach(events.HEARD.get(type(event)))
         before = self._state.phase
         self._state, actions = session.advance(self._state, event)
         if self._state.phase is not before:
@@ -213,7 +213,7 @@ class Agent:
             self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
         for action in actions:
             self._act(action)
-            crash_points.reach(_DONE.get(type(action.message if isinstance(action, events.Send) else action)))
+            crash_points.reach(events.DONE.get(type(action.message if isinstance(action, events.Send) else action)))
 
     def _act(self, action: events.Action) -> None:
         if isinstance(action, events.Send):
@@ -269,6 +269,7 @@ class Agent:
             torch_device=settings.torch_device,
             products=settings.products,
             prefix_limit_bytes=settings.prefix.limit_bytes,
+            checkpoint_s=settings.training.checkpoint_s,
         )
 
     def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
@@ -368,28 +369,7 @@ _PHASE_NAMES = {
     session.Phase.OFFERING: "publish",
     session.Phase.IDLE: "wait",
 }
-_HEARD: dict[type, Point] = {
-    m.Welcome: Point.AGENT_WELCOME_HEARD,
-    events.PackReady: Point.AGENT_PACK_COMPLETE,
-    events.Measured: Point.AGENT_MEASURED,
-    m.Plan: Point.AGENT_PLAN_HEARD,
-    events.Fetched: Point.AGENT_DELTAS_COMPLETE,
-    events.Trained: Point.AGENT_UPDATE_MADE,
-    m.Acknowledged: Point.AGENT_ACKNOWLEDGEMENT_HEARD,
-    m.Final: Point.AGENT_FINAL_HEARD,
-    events.FinalKept: Point.AGENT_FINAL_KEPT,
-}
 _TAKEN = {
     session.Phase.FETCHING: Point.AGENT_PACK_CHUNK,
     session.Phase.CATCHING_UP: Point.AGENT_DELTA_CHUNK,
-}
-_DONE: dict[type, Point] = {
-    m.Hello: Point.AGENT_HELLO_SENT,
-    events.Join: Point.AGENT_TERMS_KEPT,
-    events.Measure: Point.AGENT_MEASURING,
-    m.Ready: Point.AGENT_READY_SENT,
-    events.Train: Point.AGENT_TRAINING,
-    m.Offer: Point.AGENT_OFFER_SENT,
-    events.Settle: Point.AGENT_SETTLED,
-    m.Finished: Point.AGENT_FINISHED_SENT,
 }

@@ -43,6 +43,8 @@ class Terms(msgspec.Struct, frozen=True):
     torch_device: TorchDevice = "cuda"
     products: Products = "float32"
     prefix_limit_bytes: int = 0
+    checkpoint_s: float = 0.0
+    """Seconds of training between checkpoints; 0 for none."""
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):

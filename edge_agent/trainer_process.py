@@ -22,6 +22,7 @@ from edge_agent.class_statistics import class_statistics
 from edge_agent.examples import Tokens
 from edge_agent.measure import Bench, measure
 from edge_agent.meter import PhaseMeter
+from edge_agent.midway import Checkpoints, round_key
 from edge_agent.planning import choose_plan
 from edge_agent.reading import Reading
 from edge_agent.store import Outgoing
@@ -168,7 +169,13 @@ class Round:
             (self.job.terms.device, self.job.plan.round),
             prefix=self.space.prefix(self.state, self.examples, self.plan.lowest_block, self.plan.micro_batch),
             prior=log_prior(self.examples.labels, classes, welcome.training.calibration),
+            checkpoints=self._checkpoints(),
         )
+
+    def _checkpoints(self) -> Checkpoints | None:
+        every_s = self.job.terms.checkpoint_s
+        key = round_key(self.job, self.plan, self.examples)
+        return Checkpoints(self.space.store, key, every_s) if every_s else None
 
     def _part(self) -> update.Part:
         scheme = quantise.find_scheme(self.space.welcome.training.quantisation)

@@ -52,6 +52,7 @@ class Point(enum.Enum):
     TRAINER_CAUGHT_UP = "the trainer holds the state that the plan starts from"
     TRAINER_EVALUATED = "the trainer evaluated that state"
     TRAINER_STEPPED = "the trainer made an optimizer step"
+    TRAINER_CHECKPOINTED = "a checkpoint of the round's training is on disk"
     TRAINER_TRAINED = "the trainer made the last step, the update is not made"
     TRAINER_UPDATE_ENCODED = "the update is made, nothing of it is on disk"
     TRAINER_COMMITTING = "state, residual and update are written, the transaction is not committed"

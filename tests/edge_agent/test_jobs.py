@@ -18,6 +18,7 @@ from edge_agent.wire import codec
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.class_statistics import statistics_layout
+from edge_agent.wire.crash_points import Crash, Point, environment
 from edge_agent.wire.ranks import HEAD, pack_mask
 from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, tiny_layout, write_data
 from tests.runs import CAPABILITY, make_state
@@ -92,6 +93,30 @@ def test_a_round_that_is_in_the_outbox_already_is_not_trained_again(
     again = jobs.TrainJob(terms, plan_for(seed_state(), budget_ranks=1), (), measured.capability)
     assert run(again) == [jobs.TrainResult(1)]
     assert (store.model(), store.outgoing()) == before
+
+
+def test_a_killed_round_goes_on_from_its_checkpoint_and_leaves_the_same_update(
+    tmp_path: Path,
+    terms: jobs.Terms,
+    measured: jobs.MeasureResult,
+    trained: list[jobs.AnyLine],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    own = make_terms(tmp_path, checkpoint_s=1e-6)
+    job = jobs.TrainJob(own, plan_for(seed_state()), (), measured.capability)
+    crash = Crash(Point.TRAINER_CHECKPOINTED, 2, tmp_path / "reached")
+    for name, value in environment(crash).items():
+        monkeypatch.setenv(name, value)
+    failure = run(job)[-1]
+    assert isinstance(failure, jobs.Failure) and failure.killed
+    assert run(job)[-1] == jobs.TrainResult(1)
+    assert "training goes on after step 2" in capfd.readouterr().err
+    whole, resumed = Store(Path(terms.store)), Store(Path(own.store))
+    (body, again), models = [one.outgoing() for one in (whole, resumed)], [one.model() for one in (whole, resumed)]
+    assert body is not None and again is not None and body.sha256 == again.sha256
+    assert models[0] == models[1] is not None
+    assert resumed.midway() is None
 
 
 @pytest.mark.parametrize("work", ["class_means", "class_axes"])

@@ -66,6 +66,8 @@ class Settings:
     head: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     broker: Mapping[str, Any] = field(default_factory=dict)
+    local_training: Mapping[str, Any] = field(default_factory=dict)
+    """That table of every agent."""
 
 
 def _heed_ctrl_c() -> None:
@@ -299,6 +301,7 @@ class Fleet:
             "state_dir": "state",
             **replay,
             "memory": {"budget_bytes": settings.budgets.get(name, BUDGET_BYTES)},
+            "training": settings.local_training,
             "broker": {"port": self.port, "password_file": "../password", **settings.broker},
         }
 

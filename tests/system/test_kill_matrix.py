@@ -42,7 +42,7 @@ DEVICES = ("pi-1", "pi-2")
 VICTIM = "pi-2"
 ROUNDS = 2
 RECOVERY_S = 10.0
-LOADED = 6
+LOADED = 12
 """A machine that does other things too may take so many times as long."""
 BROKER = {"protocol": "5", "max_packet_bytes": 4096, "keepalive_s": 5}
 """Packets so small that even a tiny model's update has several chunks."""
@@ -55,6 +55,7 @@ OCCASIONS = {
     Point.TRAINER_STARTED: 2,
     Point.TRAINER_CAUGHT_UP: 2,
     Point.TRAINER_STEPPED: 3,
+    Point.TRAINER_CHECKPOINTED: 2,
     Point.TRAINER_COMMITTED: 2,
     Point.COORDINATOR_READY_HEARD: 2,
     Point.COORDINATOR_PLAN_SENT: 3,
@@ -64,6 +65,15 @@ OCCASIONS = {
     Point.COORDINATOR_COMMITTING: 2,
 }
 """Where it is not the first time: in a later round, for the second device, or half-way through."""
+RESUMES = "training goes on after step"
+MIDWAY = (
+    Point.TRAINER_STEPPED,
+    Point.TRAINER_CHECKPOINTED,
+    Point.TRAINER_TRAINED,
+    Point.TRAINER_UPDATE_ENCODED,
+    Point.TRAINER_COMMITTING,
+)
+"""Where a checkpoint of the round is on disk."""
 MOMENTS = {
     "while the pack is fetched": "joining -> fetching",
     "while a device measures itself": "fetching -> measuring",
@@ -95,6 +105,7 @@ def on_mosquitto(folder: Path) -> Iterator[tuple[Mosquitto, Fleet]]:
             round={"grace_s": 60.0},
             head={"start": "seed"},
             training={"quantisation": "int8"},
+            local_training={"checkpoint_s": 1e-6},
             broker=BROKER,
         )
         with fleet(folder / "fleet", settings) as one:
@@ -124,13 +135,14 @@ def test_a_trainer_that_is_killed_costs_nothing(point: Point, undisturbed: End, 
         assert_ends_well(coordinator, agents)
         assert_was_reached(crash)
         assert "killed by signal 9" in agents[VICTIM].stderr
+        assert (RESUMES in agents[VICTIM].stderr) == (point in MIDWAY)
         assert not of_kind(told(coordinator), events.Refused)
         assert end_of(one) == undisturbed
 
 
 @pytest.mark.parametrize("point", [point for point in Point if point.name.startswith("AGENT")], ids=lambda p: p.name)
 def test_an_agent_that_is_killed_comes_back_to_its_round(
-    point: Point, undisturbed: End, tmp_path: Path, record_property: Callable[[str, object], None]
+    point: Point, undisturbed: End, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     crash = crash_at(point, tmp_path)
     with on_mosquitto(tmp_path) as (_, one):
@@ -140,7 +152,9 @@ def test_an_agent_that_is_killed_comes_back_to_its_round(
         assert_was_reached(crash)
         joined = len(joins(coordinator, VICTIM))
         agents[VICTIM] = one.start_agent(VICTIM, environment(crash))
-        record_property("recovery_s", waited_s(coordinator, lambda: len(joins(coordinator, VICTIM)) > joined))
+        record_testsuite_property(
+            f"recovery_s {point.name}", waited_s(coordinator, lambda: len(joins(coordinator, VICTIM)) > joined)
+        )
         if point is Point.AGENT_FINISHED_SENT:
             assert_ends_without(coordinator, agents)
         else:
@@ -150,7 +164,7 @@ def test_an_agent_that_is_killed_comes_back_to_its_round(
 
 @pytest.mark.parametrize("point", [p for p in Point if p.name.startswith("COORDINATOR")], ids=lambda p: p.name)
 def test_a_coordinator_that_is_killed_goes_on_with_its_round(
-    point: Point, undisturbed: End, tmp_path: Path, record_property: Callable[[str, object], None]
+    point: Point, undisturbed: End, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     crash = crash_at(point, tmp_path)
     with on_mosquitto(tmp_path) as (_, one):
@@ -158,14 +172,16 @@ def test_a_coordinator_that_is_killed_goes_on_with_its_round(
         assert killed.wait() == -signal.SIGKILL, killed.stderr
         assert_was_reached(crash)
         again = one.start_coordinator(environment(crash))
-        record_property("recovery_s", waited_s(again, lambda: all(joins(again, name) for name in DEVICES)))
+        record_testsuite_property(
+            f"recovery_s {point.name}", waited_s(again, lambda: all(joins(again, name) for name in DEVICES))
+        )
         assert_ends_well(again, agents)
         assert end_of(one) == undisturbed
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_broker_that_is_killed_loses_nothing(
-    moment: str, undisturbed: End, tmp_path: Path, record_property: Callable[[str, object], None]
+    moment: str, undisturbed: End, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     with on_mosquitto(tmp_path) as (broker, one):
         coordinator, agents = one.start_coordinator(), one.start_agents()
@@ -173,8 +189,8 @@ def test_a_broker_that_is_killed_loses_nothing(
         broker.kill()
         broker.start()
         everyone = [lambda agent=agent: agent.stderr.count("connected to the broker") > 1 for agent in agents.values()]
-        record_property(
-            "recovery_s",
+        record_testsuite_property(
+            f"recovery_s {moment}",
             waited_s(
                 coordinator,
                 lambda: len(of_kind(told(coordinator), events.Listening)) > 1 and all(back() for back in everyone),
