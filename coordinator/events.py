@@ -21,6 +21,14 @@ class Listening(Watched, frozen=True, tag="listening"):
     fleet: str
 
 
+class Mended(Watched, frozen=True, tag="mended"):
+    """Something in the run folder was damaged: the run goes on from `version`, of the `newest` that was closed."""
+
+    version: int
+    newest: int
+    reason: str
+
+
 class Joined(Watched, frozen=True, tag="joined"):
     """A device is online and prepared."""
 
@@ -140,7 +148,7 @@ class Done(Watched, frozen=True, tag="done"):
 
 
 AnyEvent = (
-    Listening | Joined | Left | Waiting | Opened | Training | Received | Refused | Flooding | Objective | Closed
-    | Finished | Done
+    Listening | Mended | Joined | Left | Waiting | Opened | Training | Received | Refused | Flooding | Objective
+    | Closed | Finished | Done
 )  # fmt: skip
 Watch = Callable[[Watched], None]

@@ -10,7 +10,9 @@ from coordinator.desk import Desk
 from coordinator.fleet_model import FleetModel
 from coordinator.plans import Planner
 from coordinator.store import Store
+from edge_agent.wire import crash_points
 from edge_agent.wire import messages as m
+from edge_agent.wire.crash_points import Point
 
 LEAVE_S = 10.0
 """Dismissed devices may take so long to go: an embedded broker ends with us, and with it what it still holds."""
@@ -58,6 +60,7 @@ class Farewell:
         if device not in self._finished:
             self._finished[device] = message
             self._store.put(finished=msgspec.msgpack.encode(self._finished))
+            crash_points.reach(Point.COORDINATOR_FINISHED_KEPT)
             self._watch(events.Finished(device, message))
         self._dismiss_if_complete(now_s)
 
@@ -96,6 +99,7 @@ class Farewell:
         for device in self._desk.roster:
             if device.online and device.name in missing:
                 self._desk.send(device.name, self._planner.final(model, device.version))
+                crash_points.reach(Point.COORDINATOR_FINAL_SENT)
 
     def _dismiss_if_complete(self, now_s: float) -> None:
         if not self.missing():
@@ -104,6 +108,7 @@ class Farewell:
     def _dismiss(self, now_s: float) -> None:
         for device in self._desk.roster:
             self._desk.send(device.name, LEAVE)
+        crash_points.reach(Point.COORDINATOR_DISMISSED)
         self._dismissed_s = now_s if self._dismissed_s is None else self._dismissed_s
 
 

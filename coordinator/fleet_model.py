@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from edge_agent.wire.ranks import HEAD, Layout, Rows
 from edge_agent.wire.state import ModelState
 
 Float64 = npt.NDArray[np.float64]
-_SCORE = np.dtype("<f8")
+_SHA256_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ def start_head(model: FleetModel, updates: Iterable[Update], scheme: Scheme) -> 
 def to_checkpoint(model: FleetModel) -> Checkpoint:
     """The model as the store keeps it."""
     lost = replace(model.state, rows=model.residual)
-    scores = model.importance.astype(_SCORE).tobytes()
-    return Checkpoint(model.state.version, states.to_bytes(model.state), states.to_bytes(lost), scores)
+    scores = model.importance.astype("<f8").tobytes()
+    sealed = scores + hashlib.sha256(scores).digest()
+    return Checkpoint(model.state.version, states.to_bytes(model.state), states.to_bytes(lost), sealed)
 
 
 def from_checkpoint(checkpoint: Checkpoint, layout: Layout) -> FleetModel:
@@ -111,8 +113,21 @@ def from_checkpoint(checkpoint: Checkpoint, layout: Layout) -> FleetModel:
     """
     state = states.from_bytes(checkpoint.state, layout)
     residual = states.from_bytes(checkpoint.residual, layout).rows
-    found = len(checkpoint.scores) / _SCORE.itemsize
-    if found != state.mask.size:
-        raise PayloadError(f"a checkpoint of this layout has {state.mask.size} scores, got {found:g}")
-    scores = np.frombuffer(checkpoint.scores, _SCORE)
-    return FleetModel(state, residual, scores.reshape(state.mask.shape).astype(np.float64))
+    return FleetModel(state, residual, importance_from(checkpoint, layout))
+
+
+def importance_from(checkpoint: Checkpoint, layout: Layout) -> Float64:
+    """The scores `(modules, slots)` of a checkpoint.
+
+    Raises:
+        PayloadError: they are altered, or of another layout.
+    """
+    scores, seal = checkpoint.scores[:-_SHA256_BYTES], checkpoint.scores[-_SHA256_BYTES:]
+    if hashlib.sha256(scores).digest() != seal:
+        raise PayloadError(
+            f"checksum mismatch in the scores of a checkpoint, {len(scores)} bytes: cut short or altered"
+        )
+    shape = layout.full_mask().shape
+    if len(scores) != 8 * layout.ranks:
+        raise PayloadError(f"a checkpoint of this layout has {layout.ranks} scores, got {len(scores) // 8}")
+    return np.frombuffer(scores, "<f8").reshape(shape).astype(np.float64)

@@ -12,9 +12,10 @@ from coordinator.config import GuardSettings
 from coordinator.guard import root_mean_square
 from coordinator.records import reports_of
 from coordinator.store import Contribution, Store
-from edge_agent.wire import codec, transfer
+from edge_agent.wire import codec, crash_points, transfer
 from edge_agent.wire import messages as m
 from edge_agent.wire.class_statistics import statistics_layout, update_layout
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.errors import PayloadError
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.ranks import Layout, unpack_mask
@@ -67,13 +68,18 @@ class Intake:
             StoreError: it could not be kept.
         """
         pull = self._pulls.get(device)
-        if pull is None or pull.puller.take(chunk, now_s) is None:
+        if pull is None:
+            return None
+        if pull.puller.take(chunk, now_s) is None:
+            crash_points.reach(Point.COORDINATOR_CHUNK_TAKEN)
             return None
         offer = self._pulls.pop(device).offer
         self._check(device, offer, pull.sink.data)
         report = msgspec.msgpack.encode(offer.report)
         contribution = Contribution(device, offer.update.sha256, report, pull.sink.data)
+        crash_points.reach(Point.COORDINATOR_UPDATE_CHECKED)
         self._store.keep_contribution(offer.round, contribution)
+        crash_points.reach(Point.COORDINATOR_UPDATE_STORED)
         return offer
 
     def drop(self, device: str) -> None:

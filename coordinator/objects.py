@@ -48,10 +48,12 @@ class Objects:
         """What brings a device from `version` to `state`: the deltas, or the snapshot if that is less."""
         sizes = self._store.delta_sizes(version)
         deltas = tuple(m.ObjectRef("delta", sha256, size_bytes) for _, sha256, size_bytes in sizes)
-        if len(deltas) <= 1:  # one delta holds no row that the snapshot lacks
+        whole = len(deltas) == state.version - version  # a damaged one was dropped
+        if whole and len(deltas) <= 1:  # one delta holds no row that the snapshot lacks
             return deltas
         snapshot = self._snapshot_of(state)
-        return deltas if sum(ref.size_bytes for ref in deltas) <= snapshot.size_bytes else (snapshot,)
+        less = sum(ref.size_bytes for ref in deltas) <= snapshot.size_bytes
+        return deltas if whole and less else (snapshot,)
 
     def _snapshot_of(self, state: ModelState) -> m.ObjectRef:
         """The snapshot of `state`, made once; the one before it is no longer served."""

@@ -16,11 +16,20 @@ from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.pack import Manifest, load_manifest, module_layout
 from edge_agent.wire.quantise import find_scheme
-from edge_agent.wire.ranks import pack_mask
+from edge_agent.wire.ranks import Layout, pack_mask
 
 TRAIN_SHARE = 0.6
 """Share of a round's deadline that training may take; as much again is left for upload and for surprises."""
 UPLOAD_SHARE = 0.2
+
+
+def fleet_layout(config: CoordinatorConfig) -> Layout:
+    """The tables of the fleet.
+
+    Raises:
+        PackError: there is no pack where the configuration says.
+    """
+    return module_layout(load_manifest(Path(config.pack)), config.ranks.initial, len(config.classes))
 
 
 class Planner:
@@ -35,7 +44,7 @@ class Planner:
         self._config = config
         self._objects = objects
         self._manifest: Manifest = load_manifest(Path(config.pack))
-        self.layout = module_layout(self._manifest, config.ranks.initial, len(config.classes))
+        self.layout = fleet_layout(config)
         self._ranks = RankPlan(config.ranks, config.round.rounds, self.layout.full_mask())
         self.welcome = m.Welcome(
             fleet=config.fleet,

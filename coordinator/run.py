@@ -9,7 +9,8 @@ from coordinator.config import CoordinatorConfig, encode, load_users
 from coordinator.desk import Desk
 from coordinator.events import Watch
 from coordinator.objects import Objects
-from coordinator.plans import Planner
+from coordinator.plans import Planner, fleet_layout
+from coordinator.recovery import mend
 from coordinator.server import Coordinator
 from coordinator.store import Store
 from edge_agent.wire import topics
@@ -34,8 +35,11 @@ def run(config: CoordinatorConfig, watch: Watch) -> tuple[str, ...]:
         store = Store(config.run_dir / DATABASE)
         stack.callback(store.close)
         objects = Objects(config.pack, store)
+        _check_run(store, objects, config)
+        mended = mend(store, fleet_layout(config), config.seed)
+        if mended is not None:
+            watch(mended)
         planner = Planner(config, objects, store.run_id())
-        _check_run(store, planner, config)
         if config.users_file is not None:
             _start_broker(config, stack)
         link = MqttLink(mqtt_settings(config.broker, topics.COORDINATOR), (topics.every_up(config.fleet),))
@@ -53,13 +57,14 @@ def _start_broker(config: CoordinatorConfig, stack: ExitStack) -> None:
     )
 
 
-def _check_run(store: Store, planner: Planner, config: CoordinatorConfig) -> None:
+def _check_run(store: Store, objects: Objects, config: CoordinatorConfig) -> None:
     """A run folder belongs to one fleet, pack, seed and set of classes: its checkpoints mean nothing to another."""
-    terms = repr((config.fleet, config.seed, config.ranks.initial, config.classes, planner.welcome.pack.sha256.hex()))
+    pack = objects.manifest.sha256
+    terms = repr((config.fleet, config.seed, config.ranks.initial, config.classes, pack.hex()))
     known = store.get("terms")
     if known is not None and known != terms.encode():
         raise ConfigError(
             f"{config.run_dir} holds a run with another fleet, pack, seed, classes or initial ranks: "
             "choose another run_dir, or delete it to start anew"
         )
-    store.put(terms=terms.encode(), config=encode(config), pack=planner.welcome.pack.sha256)
+    store.put(terms=terms.encode(), config=encode(config), pack=pack)

@@ -28,9 +28,10 @@ from coordinator.objectives import Facts
 from coordinator.plans import Planner
 from coordinator.records import last_accuracy, make_record, mean_loss, reports_of, signs_of
 from coordinator.store import Store
-from edge_agent.wire import codec, link, topics
+from edge_agent.wire import codec, crash_points, link, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire.class_statistics import update_layout
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.errors import BudgetError, LinkError, PayloadError, ProtocolError, WireError
 
 LOGGER = logging.getLogger("rankfleet.coordinator")
@@ -141,6 +142,7 @@ class Coordinator:
             return
         try:
             message = self._desk.receive(device, payload)
+            crash_points.reach(_HEARD.get(type(message)))
             event = None if message is None else _HANDLERS[type(message)](self, device, message)
         except WireError as error:
             self._watch(events.Refused(device, str(error)))
@@ -229,6 +231,7 @@ class Coordinator:
         """The update is in the store. Its device has come to the version that it trained from."""
         self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, self._model.state.version))
         self._desk.send(device, m.Acknowledged(offer.round, offer.update.sha256))
+        crash_points.reach(Point.COORDINATOR_ACKNOWLEDGED)
         self._watch(events.Received(device, offer.round, offer.report))
         self._last_update_s[device] = time.monotonic()
         return rounds.Stored(device, offer.round, time.monotonic())
@@ -294,9 +297,12 @@ class Coordinator:
             yield rounds.Declined(device, number, time.monotonic())
             return
         self._store.keep_plan(number, device, msgspec.msgpack.encode(plan))
+        crash_points.reach(Point.COORDINATOR_PLAN_KEPT)
         self._desk.send(device, plan)
+        crash_points.reach(Point.COORDINATOR_PLAN_SENT)
 
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
+        crash_points.reach(Point.COORDINATOR_CLOSING)
         rules, updates = self._planner.rules(self._model, action.round), self._updates(action)
         if self._planner.work(action.round) != "train":
             closing = fleet_model.start_head(self._model, updates, rules.scheme)
@@ -305,7 +311,9 @@ class Coordinator:
             closing = fleet_model.close_round(self._model, updates, loss, rules)
         record = make_record(self._store, action, closing, rules.budget_ranks, time.monotonic() - self._round.since_s)
         checkpoint = fleet_model.to_checkpoint(closing.model)
+        crash_points.reach(Point.COORDINATOR_AGGREGATED)
         self._store.close_round(action.round, checkpoint, closing.delta, msgspec.json.encode(record))
+        crash_points.reach(Point.COORDINATOR_CLOSED)
         self._model = closing.model
         self._intake.clear()
         self._watch(events.Closed(record))
@@ -358,6 +366,12 @@ _HANDLERS: dict[type, Callable[[Coordinator, str, Any], rounds.Event | None]] = 
     m.Missing: Coordinator._on_missing,
     m.Finished: Coordinator._on_finished,
     m.Offline: Coordinator._on_offline,
+}
+
+_HEARD: dict[type, Point] = {
+    m.Hello: Point.COORDINATOR_HELLO_HEARD,
+    m.Ready: Point.COORDINATOR_READY_HEARD,
+    m.Offer: Point.COORDINATOR_OFFER_HEARD,
 }
 
 _ACTIONS: dict[type, Callable[[Coordinator, Any], Iterable[rounds.Event]]] = {

@@ -1,7 +1,8 @@
 """What the coordinator must not lose, in one SQLite database.
 
 A round is a transaction: the new model state, the residual, the delta, the round's record and the end of its updates
-are written together. An update is acknowledged only after it was written here. Blobs are opaque (see `wire.state` and
+are written together. An update is acknowledged only after it was written here. The last checkpoints are kept: should
+the newest be damaged, `recovery` makes it again from the one before. Blobs are opaque (see `wire.state` and
 `wire.codec`).
 """
 
@@ -9,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sqlite3
 from typing import NamedTuple
 
+from edge_agent.wire import crash_points
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.database import Database
 from edge_agent.wire.errors import StoreError
 
@@ -20,8 +24,7 @@ CREATE TABLE device (
     ready BLOB, note TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE checkpoint (
-    only INTEGER PRIMARY KEY CHECK (only = 0), version INTEGER NOT NULL, state BLOB NOT NULL, residual BLOB NOT NULL,
-    scores BLOB NOT NULL
+    version INTEGER PRIMARY KEY, state BLOB NOT NULL, residual BLOB NOT NULL, scores BLOB NOT NULL
 );
 CREATE TABLE delta (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE plan (round INTEGER NOT NULL, device TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (round, device));
@@ -31,9 +34,22 @@ CREATE TABLE contribution (
 );
 CREATE TABLE round (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
 """
-
-
 RUN_ID_BYTES = 16
+CHECKPOINTS = 3
+"""How many are kept."""
+
+
+def _keep_several_checkpoints(db: sqlite3.Connection) -> None:
+    """From version 1, which kept one checkpoint, without a checksum on its scores."""
+    former = db.execute("SELECT version, state, residual, scores FROM checkpoint").fetchall()
+    db.execute("DROP TABLE checkpoint")
+    db.execute(
+        "CREATE TABLE checkpoint ("
+        "version INTEGER PRIMARY KEY, state BLOB NOT NULL, residual BLOB NOT NULL, scores BLOB NOT NULL)"
+    )
+    for version, state, residual, scores in former:
+        sealed = scores + hashlib.sha256(scores).digest()
+        db.execute("INSERT INTO checkpoint VALUES (?, ?, ?, ?)", (version, state, residual, sealed))
 
 
 class Checkpoint(NamedTuple):
@@ -69,10 +85,10 @@ class Store(Database):
     """The coordinator's database."""
 
     schema = _SCHEMA
-    schema_version = 1
+    migrations = (_keep_several_checkpoints,)
 
     def run_id(self) -> bytes:
-        """16 random bytes that tell this run folder from any other, drawn when first asked for."""
+        """16 random bytes that tell this run from any other, drawn when first asked for."""
         known = self.get("run")
         if known is None:
             known = secrets.token_bytes(RUN_ID_BYTES)
@@ -91,8 +107,29 @@ class Store(Database):
 
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint, or None before the first round closed."""
-        row = self._one("SELECT version, state, residual, scores FROM checkpoint")
+        row = self._one("SELECT version, state, residual, scores FROM checkpoint ORDER BY version DESC")
         return None if row is None else Checkpoint(*row)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that are kept, the newest first."""
+        rows = self._all("SELECT version, state, residual, scores FROM checkpoint ORDER BY version DESC")
+        return [Checkpoint(*row) for row in rows]
+
+    def mend(self, checkpoint: Checkpoint) -> None:
+        """Makes `checkpoint` the newest. What came of later versions is undone, as if no round had led there.
+
+        Then the run has another name: what a device holds of the rounds that are undone is of no use any more.
+        """
+        version = checkpoint.version
+        with self._transaction() as db:
+            (undone,) = db.execute("SELECT count(*) FROM round WHERE number > ?", (version,)).fetchone()
+            db.execute("DELETE FROM checkpoint WHERE version >= ?", (version,))
+            db.execute("INSERT INTO checkpoint VALUES (?, ?, ?, ?)", checkpoint)
+            if undone:
+                db.execute("DELETE FROM delta WHERE version > ?", (version,))
+                for table, column in (("round", "number"), ("contribution", "round"), ("plan", "round")):
+                    db.execute(f"DELETE FROM {table} WHERE {column} > ?", (version,))
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?)", (secrets.token_bytes(RUN_ID_BYTES),))
 
     def keep_plan(self, number: int, device: str, body: bytes) -> None:
         """Writes the plan of one device for round `number`."""
@@ -127,12 +164,14 @@ class Store(Database):
     def close_round(self, number: int, checkpoint: Checkpoint, delta: bytes, record: bytes) -> None:
         """Writes all that a closed round leaves behind, and drops the bodies of its updates."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO checkpoint VALUES (0, ?, ?, ?, ?)", checkpoint)
+            db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", checkpoint)
+            db.execute("DELETE FROM checkpoint WHERE version <= ?", (checkpoint.version - CHECKPOINTS,))
             digest = hashlib.sha256(delta).digest()
             db.execute("INSERT OR REPLACE INTO delta VALUES (?, ?, ?)", (checkpoint.version, digest, delta))
             db.execute("INSERT OR REPLACE INTO round VALUES (?, ?)", (number, record))
             db.execute("UPDATE contribution SET body = NULL WHERE round = ?", (number,))
             db.execute("DELETE FROM plan WHERE round = ?", (number,))
+            crash_points.reach(Point.COORDINATOR_COMMITTING)
 
     def delta_sizes(self, after: int) -> list[tuple[int, bytes, int]]:
         """Version, sha256 and size in bytes of every delta after version `after`, in order."""
@@ -147,6 +186,11 @@ class Store(Database):
         """The record of the last closed round."""
         row = self._one("SELECT record FROM round ORDER BY number DESC LIMIT 1")
         return None if row is None else row[0]
+
+    def drop_delta(self, version: int) -> None:
+        """Drops the delta that leads to `version`: devices before it get the snapshot."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM delta WHERE version = ?", (version,))
 
     def rounds(self) -> list[tuple[int, bytes]]:
         """Number and record of every closed round."""

@@ -40,6 +40,10 @@ def _listening(event: events.Listening) -> str:
     return f"fleet {event.fleet}: coordinator ready at {event.host}:{event.port}"
 
 
+def _mended(event: events.Mended) -> str:
+    return f"the run goes on from version {event.version} of {event.newest}: {event.reason}"
+
+
 def _joined(event: events.Joined) -> str:
     return f"  {event.device} joined: {event.examples} examples, budget {megabytes(event.budget_bytes)}"
 
@@ -96,6 +100,7 @@ def _done(event: events.Done) -> str:
 
 _LINES: dict[type, Callable[[Any], str]] = {
     events.Listening: _listening,
+    events.Mended: _mended,
     events.Joined: _joined,
     events.Left: lambda event: f"  {event.device} went offline: {event.reason}",
     events.Waiting: lambda event: f"  waiting: {event.reason}",

@@ -19,8 +19,9 @@ from edge_agent import session_events as events
 from edge_agent.fetching import Fetcher
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
 from edge_agent.store import Outgoing, Store
-from edge_agent.wire import frame, link, replay, topics, transfer
+from edge_agent.wire import crash_points, frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.errors import LinkError, ProtocolError, RankfleetError, WireError
 from edge_agent.wire.folder_lock import only_one
 from edge_agent.wire.mqtt import MqttLink
@@ -126,6 +127,7 @@ class Agent:
             self._serve(message)
         elif isinstance(message, m.Chunk):
             self._fetcher.take(message, time.monotonic())
+            crash_points.reach(_TAKEN.get(self._state.phase))
         elif isinstance(message, m.Missing):
             failed = self._fetcher.missing(message.sha256)
             if failed is not None:
@@ -157,6 +159,7 @@ class Agent:
         for chunk in transfer.serve(want, transfer.BytesSource(outgoing.body), limit_bytes=limit_bytes):
             if not self._send(chunk):
                 return
+            crash_points.reach(Point.AGENT_CHUNK_SERVED)
 
     def _poll_fetcher(self) -> None:
         chunk_bytes = transfer.chunk_bytes_for(self._link.max_payload_bytes)
@@ -183,7 +186,7 @@ class Agent:
             self._feed(events.FinalKept(self._finished(line)))
         else:
             LOGGER.error("%s", line.reason)
-            self._feed(events.JobFailed(line.reason, line.smallest_budget_bytes))
+            self._feed(events.JobFailed(line.reason, line.smallest_budget_bytes, line.killed))
 
     def _on_step(self, line: jobs.Step) -> None:
         if isinstance(self._state.work, m.Plan):
@@ -202,6 +205,7 @@ class Agent:
         return m.Finished(line.version, accuracy, account.bytes_up, account.bytes_down, account.pack_bytes_down)
 
     def _feed(self, event: events.Event) -> None:
+        crash_points.reach(events.HEARD.get(type(event)))
         before = self._state.phase
         self._state, actions = session.advance(self._state, event)
         if self._state.phase is not before:
@@ -209,6 +213,7 @@ class Agent:
             self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
         for action in actions:
             self._act(action)
+            crash_points.reach(events.DONE.get(type(action.message if isinstance(action, events.Send) else action)))
 
     def _act(self, action: events.Action) -> None:
         if isinstance(action, events.Send):
@@ -264,6 +269,7 @@ class Agent:
             torch_device=settings.torch_device,
             products=settings.products,
             prefix_limit_bytes=settings.prefix.limit_bytes,
+            checkpoint_s=settings.training.checkpoint_s,
         )
 
     def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
@@ -362,4 +368,8 @@ _PHASE_NAMES = {
     session.Phase.CATCHING_UP: "receive",
     session.Phase.OFFERING: "publish",
     session.Phase.IDLE: "wait",
+}
+_TAKEN = {
+    session.Phase.FETCHING: Point.AGENT_PACK_CHUNK,
+    session.Phase.CATCHING_UP: Point.AGENT_DELTA_CHUNK,
 }

@@ -32,6 +32,13 @@ class PrefixSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most bytes on disk, in `state_dir`; 0 keeps nothing."""
 
 
+class LocalTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How this device goes about a round's training."""
+
+    checkpoint_s: Annotated[float, Meta(ge=0)] = 60.0
+    """Seconds of training between checkpoints, from which an interrupted round goes on; 0 keeps none."""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One agent on one board."""
 
@@ -42,6 +49,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: BrokerSettings
     memory: MemorySettings = MemorySettings()
     prefix: PrefixSettings = PrefixSettings()
+    training: LocalTrainingSettings = LocalTrainingSettings()
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"

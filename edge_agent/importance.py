@@ -33,6 +33,9 @@ class Scorer(Protocol):
     def observe(self, rows: Rows, gradients: Rows) -> None:
         """Sees the trained rows and their gradients at one step, before the optimizer's update."""
 
+    def tables(self) -> dict[str, Float64]:
+        """What it remembers of the steps, by name; changed in place."""
+
     def scores(self, before: Rows, after: Rows) -> Float64:
         """Scores `(modules, slots)` from the trained rows at the round's start and end; zero if not trained."""
 
@@ -58,6 +61,10 @@ class _AtEnd:
 
     def observe(self, rows: Rows, gradients: Rows) -> None:
         """Needs nothing of the steps."""
+
+    def tables(self) -> dict[str, Float64]:
+        """Nothing."""
+        return {}
 
     def scores(self, before: Rows, after: Rows) -> Float64:
         """Scores by the rule, module by module, in float64."""
@@ -86,8 +93,14 @@ class _Sensitivity:
                 product = np.abs(rows[module.name] * gradients[module.name], dtype=np.float64)
                 a, e, b = _parts(module, product)
                 now[index, self._trained[index]] = e + a.mean(axis=1) + b.mean(axis=1)
-        self._smooth = BETA * self._smooth + (1 - BETA) * now
-        self._uncertainty = BETA * self._uncertainty + (1 - BETA) * np.abs(now - self._smooth)
+        self._smooth *= BETA
+        self._smooth += (1 - BETA) * now
+        self._uncertainty *= BETA
+        self._uncertainty += (1 - BETA) * np.abs(now - self._smooth)
+
+    def tables(self) -> dict[str, Float64]:
+        """Both sums of every rank."""
+        return {"smooth": self._smooth, "uncertainty": self._uncertainty}
 
     def scores(self, before: Rows, after: Rows) -> Float64:
         """Eq. 12; the rows do not matter."""

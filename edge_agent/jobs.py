@@ -2,7 +2,7 @@
 
 The supervisor starts `python -m edge_agent.trainer_process`, writes one job as a line of JSON to its standard input
 and reads lines of JSON from its standard output: any number of `Step`, then one `Result` or `Failure`. When the
-process ends, all of its memory goes back to the system; when the kernel kills it, the round is lost, not the agent.
+process ends, all of its memory goes back to the system; when it is killed, the agent lives and starts it again.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Terms(msgspec.Struct, frozen=True):
     torch_device: TorchDevice = "cuda"
     products: Products = "float32"
     prefix_limit_bytes: int = 0
+    checkpoint_s: float = 0.0
+    """Seconds of training between checkpoints; 0 for none."""
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -119,6 +121,8 @@ class Failure(Line, frozen=True, tag="failure"):
 
     reason: str
     smallest_budget_bytes: int | None = None
+    killed: bool = False
+    """By a signal: the same job may well succeed when it is started again."""
 
 
 AnyLine = Step | MeasureResult | TrainResult | FinalResult | Failure
@@ -177,7 +181,8 @@ class Runner:
         if code < 0:
             return Failure(
                 f"the trainer process was killed by signal {-code}; if that is 9, the system ran out of memory: "
-                "lower memory.budget_bytes"
+                "lower memory.budget_bytes",
+                killed=True,
             )
         return Failure(f"the trainer process ended with status {code} and no result; its traceback is in the log")
 

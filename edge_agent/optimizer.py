@@ -68,6 +68,15 @@ class AdamW:
         head = np.full(layout.d_model + 1, rates.head, dtype=np.float32)
         self._tables[HEAD] = _zeros(layout.classes, head)
 
+    def tables(self) -> dict[str, Float32]:
+        """Both moments of every table, by name; changed in place."""
+        first = {f"first {name}": moments.first for name, moments in self._tables.items()}
+        return first | {f"second {name}": moments.second for name, moments in self._tables.items()}
+
+    def go_on_after(self, steps: int) -> None:
+        """Counts as if `steps` were made: those that led to the present moments."""
+        self._steps = steps
+
     def step(self, rows: Rows, gradients: Rows) -> None:
         """Updates `rows` in place; both are living rows `(living, width)` a module, and the whole head.
 

@@ -28,6 +28,8 @@ T = TypeVar("T")
 HELLO_AGAIN_S = 5.0
 OFFER_AGAIN_S = 10.0
 READY_AGAIN_S = 30.0
+MOST_RESTARTS = 3
+"""How often a job whose process was killed is started again, before the device gives it up."""
 
 
 class Phase(enum.Enum):
@@ -45,6 +47,7 @@ class Phase(enum.Enum):
 
 
 _WORKING = (Phase.CATCHING_UP, Phase.TRAINING, Phase.FINISHING)
+_JOBS = (Phase.MEASURING, Phase.TRAINING, Phase.FINISHING)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class State:
     ready: m.Ready | None = None
     work: m.Plan | m.Final | None = None
     offer: m.Offer | None = None
+    restarts: int = 0
+    """How often the present job was started again."""
 
 
 Step = tuple[State, tuple[events.Action, ...]]
@@ -128,7 +133,7 @@ def _pack_ready(state: State, event: events.PackReady) -> Step:
     if state.phase is not Phase.FETCHING:
         return state, ()
     welcome = _required(state.welcome)
-    return replace(state, phase=Phase.MEASURING, pack=welcome.pack.sha256), (events.Measure(welcome),)
+    return _begin(replace(state, phase=Phase.MEASURING, pack=welcome.pack.sha256))
 
 
 def _measured(state: State, event: events.Measured) -> Step:
@@ -167,9 +172,17 @@ def _reached(state: State) -> int:
 def _fetched(state: State, event: events.Fetched) -> Step:
     if state.phase is not Phase.CATCHING_UP:
         return state, ()
+    return _begin(replace(state, phase=Phase.FINISHING if isinstance(state.work, m.Final) else Phase.TRAINING))
+
+
+def _begin(state: State, restarts: int = 0) -> Step:
+    """Starts the job of the present phase."""
+    state = replace(state, restarts=restarts)
+    if state.phase is Phase.MEASURING:
+        return state, (events.Measure(_required(state.welcome)),)
     if isinstance(state.work, m.Final):
-        return replace(state, phase=Phase.FINISHING), (events.KeepFinal(state.work),)
-    return replace(state, phase=Phase.TRAINING), (events.Train(_required(state.work)),)
+        return state, (events.KeepFinal(state.work),)
+    return state, (events.Train(_required(state.work)),)
 
 
 def _fetch_failed(state: State, event: events.FetchFailed) -> Step:
@@ -193,6 +206,8 @@ def _at_version(state: State, version: int) -> State:
 
 
 def _job_failed(state: State, event: events.JobFailed) -> Step:
+    if event.killed and state.phase in _JOBS and state.restarts < MOST_RESTARTS:
+        return _begin(state, state.restarts + 1)
     reason = event.reason[: m.REASON_CHARACTERS]
     if state.phase is Phase.MEASURING:
         declined = m.Declined(0, reason, event.smallest_budget_bytes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_agent.wire import messages as m
+from edge_agent.wire.crash_points import Point
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ class FinalKept:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """The trainer process failed; `smallest_budget_bytes` is set where memory is the reason."""
+    """The trainer process failed; `smallest_budget_bytes` is set where memory is the reason. Where it was `killed` by a
+    signal, the job itself may be sound."""
 
     reason: str
     smallest_budget_bytes: int | None = None
+    killed: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,3 +170,28 @@ class Exit:
 
 
 Action = Send | Join | FetchPack | Measure | Fetch | Train | KeepFinal | StopJob | Settle | Exit
+
+
+HEARD: dict[type, Point] = {
+    m.Welcome: Point.AGENT_WELCOME_HEARD,
+    PackReady: Point.AGENT_PACK_COMPLETE,
+    Measured: Point.AGENT_MEASURED,
+    m.Plan: Point.AGENT_PLAN_HEARD,
+    Fetched: Point.AGENT_DELTAS_COMPLETE,
+    Trained: Point.AGENT_UPDATE_MADE,
+    m.Acknowledged: Point.AGENT_ACKNOWLEDGEMENT_HEARD,
+    m.Final: Point.AGENT_FINAL_HEARD,
+    FinalKept: Point.AGENT_FINAL_KEPT,
+}
+"""Where a test may have the agent die: at an event, before anything is done about it."""
+DONE: dict[type, Point] = {
+    m.Hello: Point.AGENT_HELLO_SENT,
+    Join: Point.AGENT_TERMS_KEPT,
+    Measure: Point.AGENT_MEASURING,
+    m.Ready: Point.AGENT_READY_SENT,
+    Train: Point.AGENT_TRAINING,
+    m.Offer: Point.AGENT_OFFER_SENT,
+    Settle: Point.AGENT_SETTLED,
+    m.Finished: Point.AGENT_FINISHED_SENT,
+}
+"""Likewise behind an action, or a message that was sent."""

@@ -1,16 +1,24 @@
 """What the agent must not lose, in one SQLite database: identity, model state, residual, outbox.
 
 The trainer process writes the new state, the residual and the update in one transaction, so they stand or fall
-together; the supervisor reads the update for sending. Blobs are opaque here (see `wire.state`, `wire.codec`).
+together, and drops what it kept of the round's training in the same; the supervisor reads the update for sending. Blobs
+are opaque here (see `wire.state`, `wire.codec`, `midway`).
 """
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from edge_agent.wire import crash_points
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.database import Database
 
-_SCHEMA = """
+_MIDWAY = "CREATE TABLE midway (name TEXT PRIMARY KEY, body BLOB NOT NULL)"
+_HEAD = ""
+"""The name of what is told of the tables; no table has it."""
+_SCHEMA = f"""
 CREATE TABLE model (
     only INTEGER PRIMARY KEY CHECK (only = 0), version INTEGER NOT NULL, state BLOB NOT NULL, residual BLOB NOT NULL
 );
@@ -18,7 +26,13 @@ CREATE TABLE outbox (
     only INTEGER PRIMARY KEY CHECK (only = 0), round INTEGER NOT NULL, sha256 BLOB NOT NULL, body BLOB NOT NULL,
     report BLOB NOT NULL
 );
+{_MIDWAY};
 """
+
+
+def _add_midway(db: sqlite3.Connection) -> None:
+    """From version 1, which kept nothing of a round that was not over."""
+    db.execute(_MIDWAY)
 
 
 class Model(NamedTuple):
@@ -42,13 +56,13 @@ class Store(Database):
     """The agent's database. One process of the agent writes at a time."""
 
     schema = _SCHEMA
-    schema_version = 1
+    migrations = (_add_midway,)
 
     def forget_fleet(self) -> None:
-        """Drops the model and the outbox: the agent joins a fleet with other terms."""
+        """Drops the model, the outbox and what was being trained: the agent joins a fleet with other terms."""
         with self._transaction() as db:
-            db.execute("DELETE FROM model")
-            db.execute("DELETE FROM outbox")
+            for table in ("model", "outbox", "midway"):
+                db.execute(f"DELETE FROM {table}")
             db.execute("DELETE FROM meta WHERE key != 'boot'")
 
     def model(self) -> Model | None:
@@ -62,15 +76,36 @@ class Store(Database):
         return 0 if row is None else row[0]
 
     def keep_model(self, model: Model) -> None:
-        """Replaces the model state."""
+        """Replaces the model state; what was being trained started from another."""
         with self._transaction() as db:
+            db.execute("DELETE FROM midway")
             db.execute("INSERT OR REPLACE INTO model VALUES (0, ?, ?, ?)", model)
 
     def keep_round(self, model: Model, outgoing: Outgoing) -> None:
-        """Replaces the model state and the update to send, together."""
+        """Replaces the model state and the update to send, together; its training is over."""
         with self._transaction() as db:
+            db.execute("DELETE FROM midway")
             db.execute("INSERT OR REPLACE INTO model VALUES (0, ?, ?, ?)", model)
             db.execute("INSERT OR REPLACE INTO outbox VALUES (0, ?, ?, ?, ?)", outgoing)
+            crash_points.reach(Point.TRAINER_COMMITTING)
+
+    def keep_midway(self, head: bytes, tables: Iterable[tuple[str, bytes]]) -> None:
+        """Replaces what is kept of a round's training; `tables` are written one by one, in one transaction."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM midway")
+            db.execute("INSERT INTO midway VALUES (?, ?)", (_HEAD, head))
+            for row in tables:
+                db.execute("INSERT INTO midway VALUES (?, ?)", row)
+
+    def midway(self) -> bytes | None:
+        """What was told of the tables that are kept of a round's training, if any are."""
+        row = self._one("SELECT body FROM midway WHERE name = ?", _HEAD)
+        return None if row is None else row[0]
+
+    def midway_table(self, name: str) -> bytes:
+        """One of these tables; empty if there is none of this name."""
+        row = self._one("SELECT body FROM midway WHERE name = ?", name)
+        return b"" if row is None else row[0]
 
     def outgoing(self) -> Outgoing | None:
         """The update that waits to be sent, if any."""

@@ -1,4 +1,4 @@
-"""One round of local training: state and examples in, update out. No network, no database."""
+"""One round of local training: state and examples in, update out. No network, and of the database only `midway`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from edge_agent.engine.protocol import Batch, Engine, Float32
 from edge_agent.examples import Tokens, make_batch, shuffled
 from edge_agent.importance import Float64, Scorer, make_scorer
+from edge_agent.midway import Checkpoints, Midway, Tables
 from edge_agent.optimizer import AdamW, Rates
 from edge_agent.reading import KnownStates, Reading
 from edge_agent.selection import Positions, pick, trained_positions
@@ -54,6 +56,8 @@ class Work:
     """Changes the gradients before anything learns from them."""
     prior: Float32 | None = None
     """`(classes,)`: added to the logits while training (see `calibration`)."""
+    checkpoints: Checkpoints | None = None
+    """Where they are given, the round goes on from the last one, and leaves further ones behind."""
 
     @property
     def steps(self) -> int:
@@ -86,6 +90,7 @@ def train(
 ) -> Trained:
     """Trains the ranks of `work` and the head, from `state`, for `work.steps` steps.
 
+    A round that was interrupted ends with the same bits, unless the watch changed the footing at another step.
     Blocks that the watch takes out on the way stop changing: their ranks count as trained with what they learned.
     Without a watch nothing limits the memory.
 
@@ -93,30 +98,13 @@ def train(
         EngineError: the loss is not finite.
         BudgetError: the budget is exceeded at the smallest footing.
     """
-    layout, training, trained = state.layout, work.training, work.trained
-    positions = trained_positions(layout, state.mask, trained)
-    rows = compact(layout, state.rows, state.mask)
-    before = pick(rows, positions)
-    rates = work.rates or rates_of(training)
-    scorer = make_scorer(training.importance, layout, trained)
-    learner = _Learner(positions, scorer, AdamW(layout, positions, rates), work.adjust, work.prior)
-    losses, times, longest = [], [], 0
-    count, steps = len(work.tokens), work.steps
-    for step, chosen in enumerate(shuffled(count, training.batch_size, steps, work.seed, *work.path), 1):
-        start_s = time.perf_counter()
-        batch = make_batch(work.tokens, chosen, work.tokeniser)
-        if batch.input_ids.shape[1] > longest:
-            longest = batch.input_ids.shape[1]
-            engine.give_back()  # what is laid out for shorter sequences is in the way of longer ones
-        if work.prefix is not None:
-            batch = work.prefix.of(batch, chosen)
-        losses.append(_step(engine, batch, rows, footing, learner))
-        times.append(time.perf_counter() - start_s)
-        report(step, steps, losses[-1])
-        footing = _looked_after(engine, footing, watch)
-    scores = scorer.scores(before, pick(rows, positions))
-    depth = layout.blocks - footing.lowest_block
-    return Trained(rows, trained, scores, steps, float(np.mean(losses)), float(np.median(times)), footing, depth)
+    learner = _learner(state, work)
+    before = pick(learner.rows, learner.positions)
+    end = _train(engine, learner, work, _resumed(work, learner, footing), watch, report)
+    scores = learner.scorer.scores(before, pick(learner.rows, learner.positions))
+    loss, step_s = float(np.mean(end.losses)), float(np.median(end.times_s))
+    depth = state.layout.blocks - end.footing.lowest_block
+    return Trained(learner.rows, work.trained, scores, end.step, loss, step_s, end.footing, depth)
 
 
 def rates_of(training: m.Training) -> Rates:
@@ -125,13 +113,57 @@ def rates_of(training: m.Training) -> Rates:
 
 
 class _Learner(NamedTuple):
-    """What learns from gradients."""
+    """What learns from gradients, and the living rows that it changes."""
 
+    rows: Rows
     positions: Positions
     scorer: Scorer
     optimizer: AdamW
     adjust: Adjust | None
     prior: Float32 | None
+
+    def tables(self) -> Tables:
+        """All that a step changes, in place."""
+        trained = {f"rows {name}": self.rows[name] for name in (*self.positions, HEAD)}
+        return {**trained, **self.optimizer.tables(), **self.scorer.tables()}
+
+
+def _learner(state: ModelState, work: Work) -> _Learner:
+    layout, training = state.layout, work.training
+    positions = trained_positions(layout, state.mask, work.trained)
+    scorer = make_scorer(training.importance, layout, work.trained)
+    optimizer = AdamW(layout, positions, work.rates or rates_of(training))
+    return _Learner(compact(layout, state.rows, state.mask), positions, scorer, optimizer, work.adjust, work.prior)
+
+
+def _resumed(work: Work, learner: _Learner, footing: Footing) -> Midway:
+    """Where the round stands; the learner is brought there."""
+    found = None if work.checkpoints is None else work.checkpoints.restore(learner.tables())
+    if found is None:
+        return Midway(0, (), (), footing)
+    learner.optimizer.go_on_after(found.step)
+    return found
+
+
+def _train(engine: Engine, learner: _Learner, work: Work, done: Midway, watch: Watch | None, report: Report) -> Midway:
+    """All steps after those that are `done`."""
+    losses, times, footing, longest = list(done.losses), list(done.times_s), done.footing, 0
+    drawn = shuffled(len(work.tokens), work.training.batch_size, work.steps, work.seed, *work.path)
+    for step, chosen in enumerate(islice(drawn, done.step, None), done.step + 1):
+        start_s = time.perf_counter()
+        batch = make_batch(work.tokens, chosen, work.tokeniser)
+        if batch.input_ids.shape[1] > longest:
+            longest = batch.input_ids.shape[1]
+            engine.give_back()  # what is laid out for shorter sequences is in the way of longer ones
+        if work.prefix is not None:
+            batch = work.prefix.of(batch, chosen)
+        losses.append(_step(engine, batch, footing, learner))
+        times.append(time.perf_counter() - start_s)
+        report(step, work.steps, losses[-1])
+        footing = _looked_after(engine, footing, watch)
+        if work.checkpoints is not None and step < work.steps and work.checkpoints.is_due():
+            work.checkpoints.keep(Midway(step, tuple(losses), tuple(times), footing), learner.tables())
+    return Midway(work.steps, tuple(losses), tuple(times), footing)
 
 
 def _looked_after(engine: Engine, footing: Footing, watch: Watch | None) -> Footing:
@@ -145,8 +177,9 @@ def _looked_after(engine: Engine, footing: Footing, watch: Watch | None) -> Foot
     return following
 
 
-def _step(engine: Engine, batch: Batch, rows: Rows, footing: Footing, learner: _Learner) -> float:
-    """One optimizer step of `rows` in place; its loss. Nothing of its gradients is left when it returns."""
+def _step(engine: Engine, batch: Batch, footing: Footing, learner: _Learner) -> float:
+    """One optimizer step of the rows in place; its loss. Nothing of its gradients is left when it returns."""
+    rows = learner.rows
     gradients = engine.step(
         batch,
         _calibrated(rows, learner.prior),

@@ -22,14 +22,16 @@ from edge_agent.class_statistics import class_statistics
 from edge_agent.examples import Tokens
 from edge_agent.measure import Bench, measure
 from edge_agent.meter import PhaseMeter
+from edge_agent.midway import Checkpoints, round_key
 from edge_agent.planning import choose_plan
 from edge_agent.reading import Reading
 from edge_agent.store import Outgoing
 from edge_agent.trainer import Report, Score, Trained, Work, evaluate, train, trainable
 from edge_agent.watch import Footing, Watch
-from edge_agent.wire import codec, cost, quantise
+from edge_agent.wire import codec, cost, crash_points, quantise
 from edge_agent.wire import messages as m
 from edge_agent.wire.class_statistics import update_layout
+from edge_agent.wire.crash_points import Point
 from edge_agent.wire.errors import BudgetError, DataError, RankfleetError
 from edge_agent.wire.ranks import Layout, Mask, Rows, unpack_mask
 from edge_agent.wire.state import ModelState
@@ -44,6 +46,7 @@ def main() -> int:
     """Runs the job on standard input; exit status 0 if its result or failure was told."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=jobs.AnyJob)
+    crash_points.reach(Point.TRAINER_STARTED)
     threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
     try:
         _say(_RUN[type(job)](job))
@@ -79,12 +82,19 @@ def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
 
 
 def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
-    """One round: catch up, evaluate, train, score, and leave the update in the store."""
+    """One round: catch up, evaluate, train, score, and leave the update in the store.
+
+    An update of the round that is there already is the result of a process that died before it could say so.
+    """
     phases = PhaseMeter(psutil.Process().parent())
     phases.enter("load")
     space = Workspace(job.terms)
+    made = space.store.outgoing()
+    if made is not None and made.round == job.plan.round:
+        return jobs.TrainResult(job.plan.round)
     state = space.state(job.deltas)
     check_digest(state, job.plan.version, job.plan.state_sha256)
+    crash_points.reach(Point.TRAINER_CAUGHT_UP)
     allowed = unpack_mask(job.plan.trained, space.layout) & state.mask
     longest = max(part.longest for part in space.examples(space.max_tokens))
     plan = choose_plan(space, job.capability, state.mask, allowed, job.plan.lowest_block, longest)
@@ -94,6 +104,7 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     with memory.PeakSampler() as sampler:
         phases.enter("evaluate")
         score = _evaluate(space, state, holdout, plan)
+        crash_points.reach(Point.TRAINER_EVALUATED)
         watch = _watch(space, sampler)
         phases.enter("train")
         round_ = Round(space, job, state, plan, trained, examples)
@@ -103,7 +114,9 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
         phases.enter("")
         report = _report(plan, outcome, score, watch.step_downs, _seen(space, len(examples), watch, sampler, phases))
     outgoing = Outgoing(job.plan.round, hashlib.sha256(body).digest(), body, msgspec.msgpack.encode(report))
+    crash_points.reach(Point.TRAINER_UPDATE_ENCODED)
     space.store.keep_round(space.model(state, outcome.residual), outgoing)
+    crash_points.reach(Point.TRAINER_COMMITTED)
     return jobs.TrainResult(job.plan.round)
 
 
@@ -133,6 +146,7 @@ class Round:
         plan = self.plan
         footing = Footing(plan.micro_batch, plan.lowest_block, plan.kept_blocks)
         trained = train(self.space.engine, self.state, self._work(), footing, watch, _reporter())
+        crash_points.reach(Point.TRAINER_TRAINED)
         residual = self.space.residual()
         made, left = update.make_update(self._part(), self.state, trained.rows, trained.scores, residual)
         return Outcome(made, left, trained)
@@ -155,7 +169,13 @@ class Round:
             (self.job.terms.device, self.job.plan.round),
             prefix=self.space.prefix(self.state, self.examples, self.plan.lowest_block, self.plan.micro_batch),
             prior=log_prior(self.examples.labels, classes, welcome.training.calibration),
+            checkpoints=self._checkpoints(),
         )
+
+    def _checkpoints(self) -> Checkpoints | None:
+        every_s = self.job.terms.checkpoint_s
+        key = round_key(self.job, self.plan, self.examples)
+        return Checkpoints(self.space.store, key, every_s) if every_s else None
 
     def _part(self) -> update.Part:
         scheme = quantise.find_scheme(self.space.welcome.training.quantisation)
@@ -171,6 +191,7 @@ def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
     _, holdout = space.examples(plan.tokens)
     score = _evaluate(space, state, holdout, plan)
     space.store.keep_model(space.model(state, space.residual()))
+    crash_points.reach(Point.TRAINER_FINAL_KEPT)
     return jobs.FinalResult(state.version, *score)
 
 
@@ -293,6 +314,7 @@ def _reporter() -> Report:
 
     def report(step: int, steps: int, loss: float) -> None:
         nonlocal told_s
+        crash_points.reach(Point.TRAINER_STEPPED)
         if step == steps or time.monotonic() - told_s >= REPORT_EVERY_S:
             told_s = time.monotonic()
             _say(jobs.Step("train", step, steps, loss))

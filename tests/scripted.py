@@ -18,6 +18,7 @@ from coordinator.config import CoordinatorConfig, HeadSettings, RankSettings, Ro
 from coordinator.desk import Desk
 from coordinator.objects import Objects
 from coordinator.plans import Planner
+from coordinator.recovery import mend
 from coordinator.run import DATABASE
 from coordinator.server import Coordinator
 from coordinator.store import Store
@@ -96,6 +97,9 @@ class Gateway:
         store = self._make_store(self._config.run_dir / DATABASE)
         try:
             objects = Objects(self._config.pack, store)
+            mended = mend(store, tiny_layout(), self._config.seed)
+            if mended is not None:
+                self.events.append(mended)
             planner = Planner(self._config, objects, store.run_id())
             desk = Desk(self._config.fleet, store, objects, self._link)
             self.result = Coordinator(self._config, store, desk, planner, self._link, self.events.append).run()

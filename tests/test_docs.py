@@ -23,7 +23,7 @@ from coordinator.config import (
 )
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
-from edge_agent.config import AgentConfig, MemorySettings, PrefixSettings
+from edge_agent.config import AgentConfig, LocalTrainingSettings, MemorySettings, PrefixSettings
 from edge_agent.wire.settings import BrokerSettings
 from profiling.experiments.settings import Experiment, MethodEntry, Profile, Trial
 from profiling.experiments.sweep import Factors
@@ -42,6 +42,7 @@ SETTINGS = (
     TrainingSettings,
     BrokerSettings,
     AgentConfig,
+    LocalTrainingSettings,
     MemorySettings,
     PrefixSettings,
 )

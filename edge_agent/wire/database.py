@@ -6,7 +6,7 @@ Both sides also count their starts and keep a few single values, so the table `m
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,16 +22,21 @@ _META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT R
 
 
 class Database:
-    """A database of one schema version; used by one thread. Every method is one transaction."""
+    """A database, used by one thread. Every method is one transaction.
+
+    `schema` makes the newest version, `migrations` lead there: the first from version 1 to 2, and so on. What an older
+    rankfleet left is brought up to date when it is opened, in one transaction.
+    """
 
     schema: str
-    schema_version: int
+    migrations: tuple[Callable[[sqlite3.Connection], None], ...] = ()
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Opens or makes the database at `path`.
 
         Raises:
-            StoreError: it cannot be opened, does not exist (read-only), or a newer rankfleet made it.
+            StoreError: it cannot be opened, a newer rankfleet made it, or (read-only) it does not exist or is not up
+                to date.
         """
         self.path = path
         with self._reported():
@@ -44,13 +49,26 @@ class Database:
 
     def _prepare(self, read_only: bool) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > self.schema_version:
-            raise StoreError(f"{self.path} has schema {found}, this rankfleet knows {self.schema_version}: update it")
+        newest = 1 + len(self.migrations)
+        if found > newest:
+            raise StoreError(f"{self.path} has schema {found}, this rankfleet knows {newest}: update it")
         if found == 0 and read_only:
             raise StoreError(f"{self.path} holds no data of rankfleet: is it the right file?")
+        if found < newest and read_only:
+            raise StoreError(
+                f"{self.path} has schema {found}, this rankfleet reads {newest}: start the coordinator or the agent "
+                "that it belongs to, which brings it up to date"
+            )
         if found == 0:
-            script = f"BEGIN; {_META} {self.schema} PRAGMA user_version={self.schema_version}; COMMIT;"
-            self._db.executescript(script)
+            self._db.executescript(f"BEGIN; {_META} {self.schema} PRAGMA user_version={newest}; COMMIT;")
+        elif found < newest:
+            self._migrate(found, newest)
+
+    def _migrate(self, found: int, newest: int) -> None:
+        with self._transaction() as db:
+            for migrate in self.migrations[found - 1 :]:
+                migrate(db)
+            db.execute(f"PRAGMA user_version={newest}")
 
     def close(self) -> None:
         """Closes the database."""

@@ -12,49 +12,16 @@ from hypothesis import strategies as st
 from coordinator import fleet_model
 from coordinator.arbitrate import cast, empty_ballot
 from coordinator.automatic import read_sign
-from coordinator.fleet_model import FleetModel, Rules, close_round, from_checkpoint, start_head, to_checkpoint
+from coordinator.fleet_model import close_round, from_checkpoint, importance_from, start_head, to_checkpoint
 from coordinator.head_start import ClassStatistics
 from edge_agent.update import Part, make_statistics
 from edge_agent.wire import state as states
 from edge_agent.wire.codec import Update, apply_delta, decode_delta
 from edge_agent.wire.errors import PayloadError
-from edge_agent.wire.quantise import SCHEMES, find_scheme
-from edge_agent.wire.ranks import HEAD, Layout, Module
+from edge_agent.wire.quantise import SCHEMES
+from edge_agent.wire.ranks import HEAD, Layout
 from edge_agent.wire.rowset import VALUE_LIMIT, quantise_rows
-
-LAYOUT = Layout((Module("low", 0, 4, 3), Module("high", 1, 3, 5)), slots=3, classes=2, d_model=4)
-SCHEME = find_scheme("int8")
-
-
-def an_update(seed: int, version: int = 0) -> Update:
-    """Some ranks trained, some of them voted for."""
-    generator = np.random.default_rng(seed)
-    ranks = generator.random((2, 3)) < 0.7
-    change = {
-        module.name: generator.standard_normal((len(slots), module.width)).astype(np.float32)
-        for module, slots in LAYOUT.living(ranks)
-    }
-    change[HEAD] = generator.standard_normal((2, 5)).astype(np.float32)
-    rows, _ = quantise_rows(LAYOUT, change, LAYOUT.empty_rows(), ranks, SCHEME)
-    scores = np.where(ranks, generator.random(ranks.shape), 0).astype(np.float16).astype(np.float32)
-    votes = ranks & (generator.random(ranks.shape) < 0.5)
-    return Update(version + 1, version, int(generator.integers(1, 100)), votes, scores, rows)
-
-
-def same(left: FleetModel, right: FleetModel) -> bool:
-    return (
-        states.digest(left.state) == states.digest(right.state)
-        and all(np.array_equal(left.residual[name], right.residual[name]) for name in LAYOUT.tables)
-        and np.array_equal(left.importance, right.importance)
-    )
-
-
-def rules(budget_ranks: int) -> Rules:
-    return Rules(budget_ranks, 0.5, SCHEME)
-
-
-def after_a_round(seeds: list[int], budget: int = 4) -> FleetModel:
-    return close_round(fleet_model.start(LAYOUT, 1), map(an_update, seeds), 1.5, rules(budget)).model
+from tests.coordinator.small import LAYOUT, SCHEME, after_a_round, an_update, rules, same
 
 
 @settings(deadline=None)
@@ -104,12 +71,21 @@ def test_a_model_from_a_checkpoint_goes_on_like_the_original() -> None:
 def test_a_checkpoint_of_another_layout_is_refused() -> None:
     checkpoint = to_checkpoint(fleet_model.start(LAYOUT, 1))
     other = Layout(LAYOUT.modules, slots=4, classes=2, d_model=4)
+    other_modules = Layout((*LAYOUT.modules, LAYOUT.modules[0]), slots=3, classes=2, d_model=4)
     with pytest.raises(PayloadError, match="layout"):
         from_checkpoint(checkpoint, other)
-    with pytest.raises(PayloadError, match="6 scores, got 5"):
-        from_checkpoint(checkpoint._replace(scores=checkpoint.scores[8:]), LAYOUT)
-    with pytest.raises(PayloadError, match=r"6 scores, got 5\.875"):
-        from_checkpoint(checkpoint._replace(scores=checkpoint.scores[1:]), LAYOUT)
+    with pytest.raises(PayloadError, match="9 scores, got 6"):
+        importance_from(checkpoint, other_modules)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["state", "residual", "scores"]), st.integers(0, 10**6), st.integers(1, 255))
+def test_a_checkpoint_of_which_a_byte_is_altered_is_refused(part: str, place: int, by: int) -> None:
+    checkpoint = to_checkpoint(after_a_round([1, 2]))
+    body = bytearray(getattr(checkpoint, part))
+    body[place % len(body)] ^= by
+    with pytest.raises(PayloadError):
+        from_checkpoint(checkpoint._replace(**{part: bytes(body)}), LAYOUT)
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))

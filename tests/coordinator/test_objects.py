@@ -90,6 +90,21 @@ def test_where_the_deltas_are_more_than_the_snapshot_it_gets_that(store: Store) 
     assert objects.path_from(1, state)[0].kind == "delta"
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_where_a_delta_was_dropped_a_device_before_it_gets_the_snapshot(store: Store, version: int) -> None:
+    state = at_version(store, 4, 100)
+    store.drop_delta(version)
+    objects = Objects(tiny_pack(), store)
+    assert [ref.kind for ref in objects.path_from(1, state)] == ["snapshot"]
+    assert [ref.kind for ref in objects.path_from(version, state)] == ["delta"] * (4 - version)
+
+
+def test_the_last_delta_too_is_made_up_for(store: Store) -> None:
+    state = at_version(store, 2, 100)
+    store.drop_delta(2)
+    assert [ref.kind for ref in Objects(tiny_pack(), store).path_from(1, state)] == ["snapshot"]
+
+
 def test_a_snapshot_is_made_once_a_version_and_served_until_the_next(store: Store) -> None:
     state = at_version(store, 2, 10**6)
     objects = Objects(tiny_pack(), store)

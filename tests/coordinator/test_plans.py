@@ -120,6 +120,7 @@ def test_a_device_behind_is_told_the_way_to_the_present_version(tmp_path: Path) 
     planner = make_planner(make_config(tmp_path), store)
     store.close_round(1, Checkpoint(1, b"", b"", b""), b"delta", b"")
     model = fleet_model.start(planner.layout, 0)
+    model = replace(model, state=replace(model.state, version=1))
     plan = planner.plan(model, a_ready(version=0), 2)
     assert [ref.kind for ref in plan.deltas] == ["delta"]
     assert planner.plan(model, a_ready(version=1), 2).deltas == ()

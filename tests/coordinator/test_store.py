@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.fleet_model import to_checkpoint
 from coordinator.store import Checkpoint, Contribution, DeviceRow, Store
 from edge_agent.wire.errors import StoreError
+from tests.coordinator.small import after_a_round
 
 UPDATE = Contribution("pi-1", b"sha", b"report", b"update")
 
@@ -66,6 +68,76 @@ def test_closing_a_round_leaves_its_model_its_delta_and_its_reports(store: Store
     assert store.delta_body(hashlib.sha256(b"delta 1").digest()) == b"delta 1"
     with pytest.raises(StoreError, match="no update of pi-1 for round 1"):
         store.contribution_body(1, "pi-1")
+
+
+def test_the_last_checkpoints_are_kept(store: Store) -> None:
+    for number in range(1, 6):
+        close(store, number)
+    assert [one.version for one in store.checkpoints()] == [5, 4, 3]
+    assert store.checkpoint() == store.checkpoints()[0]
+
+
+def test_a_mended_checkpoint_of_the_newest_version_replaces_it_and_no_more(store: Store) -> None:
+    for number in (1, 2):
+        close(store, number)
+    store.keep_plan(3, "pi-1", b"plan")
+    run = store.run_id()
+    store.mend(Checkpoint(2, b"mended", b"residual", b"scores"))
+    assert [one.state for one in store.checkpoints()] == [b"mended", b"state"]
+    assert (len(store.rounds()), store.plans(3), store.run_id()) == (2, {"pi-1": b"plan"}, run)
+
+
+def test_a_mended_checkpoint_of_an_older_version_undoes_what_came_after(store: Store) -> None:
+    for number in (1, 2, 3):
+        store.keep_contribution(number, UPDATE)
+        close(store, number)
+    store.keep_plan(4, "pi-1", b"plan")
+    store.keep_contribution(4, UPDATE)
+    run = store.run_id()
+    store.mend(Checkpoint(2, b"mended", b"residual", b"scores"))
+    assert [one.version for one in store.checkpoints()] == [2, 1]
+    assert [number for number, _ in store.rounds()] == [version for version, _, _ in store.delta_sizes(0)] == [1, 2]
+    assert [len(store.contributors(number)) for number in (1, 2, 3, 4)] == [1, 1, 0, 0]
+    assert store.plans(4) == {}
+    assert store.run_id() != run, "devices that hold what is undone must start anew"
+
+
+FORMER = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE device (
+    name TEXT PRIMARY KEY, boot INTEGER NOT NULL, sequence INTEGER NOT NULL, online INTEGER NOT NULL,
+    ready BLOB, note TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE TABLE checkpoint (
+    only INTEGER PRIMARY KEY CHECK (only = 0), version INTEGER NOT NULL, state BLOB NOT NULL, residual BLOB NOT NULL,
+    scores BLOB NOT NULL
+);
+CREATE TABLE delta (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE plan (round INTEGER NOT NULL, device TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (round, device));
+CREATE TABLE contribution (
+    round INTEGER NOT NULL, device TEXT NOT NULL, sha256 BLOB NOT NULL, report BLOB NOT NULL, body BLOB,
+    PRIMARY KEY (round, device)
+);
+CREATE TABLE round (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
+PRAGMA user_version=1;
+"""
+
+
+def test_a_run_of_the_former_schema_goes_on(tmp_path: Path) -> None:
+    model = after_a_round([1, 2])
+    before = to_checkpoint(model)
+    with sqlite3.connect(tmp_path / "coordinator.db") as db:
+        db.executescript(FORMER)
+        row = (before.version, before.state, before.residual, model.importance.astype("<f8").tobytes())
+        db.execute("INSERT INTO checkpoint VALUES (0, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO contribution VALUES (2, 'pi-1', x'01', x'02', x'03')")
+    db.close()
+    store = Store(tmp_path / "coordinator.db")
+    assert store.checkpoints() == [before]
+    assert store.contribution_body(2, "pi-1") == b"\x03"
+    close(store, 2)
+    assert [one.version for one in store.checkpoints()] == [2, 1]
+    store.close()
 
 
 def test_deltas_after_a_version_in_order(store: Store) -> None:

@@ -15,6 +15,7 @@ from tests.wire.examples import REPORT
 
 ONE_OF_EACH: dict[type[events.Watched], tuple[events.Watched, str]] = {
     events.Listening: (events.Listening("127.0.0.1", 1883, "depot"), "fleet depot"),
+    events.Mended: (events.Mended(3, 4, "the checkpoint is damaged"), "from version 3 of 4: the checkpoint is damaged"),
     events.Joined: (events.Joined("pi-1", 40, 224_000_000), "pi-1 joined: 40 examples, budget 224.0 MB"),
     events.Left: (events.Left("pi-1", "stopped"), "pi-1 went offline: stopped"),
     events.Waiting: (events.Waiting("1 of 2 devices are ready"), "waiting: 1 of 2 devices are ready"),

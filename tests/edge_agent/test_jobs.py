@@ -18,6 +18,7 @@ from edge_agent.wire import codec
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.class_statistics import statistics_layout
+from edge_agent.wire.crash_points import Crash, Point, environment
 from edge_agent.wire.ranks import HEAD, pack_mask
 from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, tiny_layout, write_data
 from tests.runs import CAPABILITY, make_state
@@ -81,6 +82,41 @@ def test_a_round_leaves_an_update_that_the_coordinator_can_read(
     assert (report.steps, report.holdout_total) == (3, measured.holdout)
     assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "compress"]
     assert report.peak_rss_bytes > report.peak_anonymous_bytes > terms.supervisor_bytes
+
+
+def test_a_round_that_is_in_the_outbox_already_is_not_trained_again(
+    terms: jobs.Terms, measured: jobs.MeasureResult, trained: list[jobs.AnyLine]
+) -> None:
+    """Its process died after the transaction: another training would count what quantisation lost twice."""
+    store = Store(Path(terms.store))
+    before = store.model(), store.outgoing()
+    again = jobs.TrainJob(terms, plan_for(seed_state(), budget_ranks=1), (), measured.capability)
+    assert run(again) == [jobs.TrainResult(1)]
+    assert (store.model(), store.outgoing()) == before
+
+
+def test_a_killed_round_goes_on_from_its_checkpoint_and_leaves_the_same_update(
+    tmp_path: Path,
+    terms: jobs.Terms,
+    measured: jobs.MeasureResult,
+    trained: list[jobs.AnyLine],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    own = make_terms(tmp_path, checkpoint_s=1e-6)
+    job = jobs.TrainJob(own, plan_for(seed_state()), (), measured.capability)
+    crash = Crash(Point.TRAINER_CHECKPOINTED, 2, tmp_path / "reached")
+    for name, value in environment(crash).items():
+        monkeypatch.setenv(name, value)
+    failure = run(job)[-1]
+    assert isinstance(failure, jobs.Failure) and failure.killed
+    assert run(job)[-1] == jobs.TrainResult(1)
+    assert "training goes on after step 2" in capfd.readouterr().err
+    whole, resumed = Store(Path(terms.store)), Store(Path(own.store))
+    (body, again), models = [one.outgoing() for one in (whole, resumed)], [one.model() for one in (whole, resumed)]
+    assert body is not None and again is not None and body.sha256 == again.sha256
+    assert models[0] == models[1] is not None
+    assert resumed.midway() is None
 
 
 @pytest.mark.parametrize("work", ["class_means", "class_axes"])
@@ -198,7 +234,7 @@ def test_a_killed_trainer_is_a_failure_that_names_the_likely_cause(tmp_path: Pat
     line = None
     while line is None:
         line = runner.poll()
-    assert isinstance(line, jobs.Failure) and "killed by signal 9" in line.reason
+    assert isinstance(line, jobs.Failure) and line.killed and "killed by signal 9" in line.reason
     assert runner.poll() is None
 
 

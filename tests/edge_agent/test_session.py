@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_agent import session_events as ev
-from edge_agent.session import HELLO_AGAIN_S, OFFER_AGAIN_S, READY_AGAIN_S, Phase, State, advance
+from edge_agent.session import HELLO_AGAIN_S, MOST_RESTARTS, OFFER_AGAIN_S, READY_AGAIN_S, Phase, State, advance
 from edge_agent.wire import messages as m
 from tests.wire.examples import CAPABILITY, FROM_COORDINATOR, REPORT, SHA, TRAINING
 
@@ -173,6 +173,19 @@ class Interleavings(RuleBasedStateMachine):
         self.job = None
         assert [type(message) for message in self.feed(ev.JobFailed("no memory", 9))] == [m.Declined]
 
+    @precondition(lambda self: self.job is not None)
+    @rule(often=st.integers(1, MOST_RESTARTS + 1))
+    def trainer_is_killed(self, often: int) -> None:
+        for _ in range(often):
+            killed, self.job = self.job, None
+            assert killed is not None
+            said = self.feed(ev.JobFailed("killed by signal 9", killed=True))
+            assert said or type(self.job) is type(killed), "it is started again, or given up with a word"
+            if said:
+                assert [type(message) for message in said] == [m.Declined]
+                return
+        assert often <= MOST_RESTARTS, "it is killed for ever"
+
     @precondition(lambda self: self.state.phase is not Phase.DONE)
     @rule(how=st.sampled_from([m.Leave("over"), m.Rejected(None, "another protocol", True)]), often=st.integers(1, 30))
     def dismiss(self, how: ev.Event, often: int) -> None:
@@ -247,6 +260,23 @@ TRANSITIONS = {
     "finds no deltas": (idle(phase=Phase.CATCHING_UP, work=plan_of(0)), ev.FetchFailed(), Phase.IDLE, ()),
     "trained": (training(), ev.Trained(offer_of(plan_of(0))), Phase.OFFERING, (ev.Send(offer_of(plan_of(0))),)),
     "cannot train": (training(), ev.JobFailed("no memory", 9), Phase.IDLE, (ev.Send(m.Declined(1, "no memory", 9)),)),
+    "is killed while it trains": (
+        training(), ev.JobFailed("signal 9", killed=True), Phase.TRAINING, (ev.Train(plan_of(0)),),
+    ),
+    "is killed while it measures": (
+        MEASURING, ev.JobFailed("signal 9", killed=True), Phase.MEASURING, (ev.Measure(WELCOME),),
+    ),
+    "is killed while it keeps the final": (
+        finishing(2), ev.JobFailed("signal 9", killed=True), Phase.FINISHING, (ev.KeepFinal(final_of(2)),),
+    ),
+    "is killed too often": (
+        replace(training(), restarts=MOST_RESTARTS), ev.JobFailed("signal 9", killed=True), Phase.IDLE,
+        (ev.Send(m.Declined(1, "signal 9", None)),),
+    ),
+    "is killed too often while it measures": (
+        replace(MEASURING, restarts=MOST_RESTARTS), ev.JobFailed("signal 9", killed=True), Phase.DONE,
+        (ev.Send(m.Declined(0, "signal 9", None)), ev.Exit("signal 9")),
+    ),
     "is asked again": (offering(), plan_of(0, 1), Phase.OFFERING, (ev.Send(offer_of(plan_of(0))),)),
     "is superseded": (offering(), plan_of(1), Phase.CATCHING_UP, (ev.Fetch(()),)),
     "hears an old plan while offering": (offering(2), plan_of(1), Phase.OFFERING, ()),
@@ -315,6 +345,15 @@ def test_nothing_is_said_while_offline() -> None:
 def test_a_trained_agent_reports_the_version_it_holds() -> None:
     state, _ = advance(training(4), ev.Trained(offer_of(plan_of(4))))
     assert state.ready is not None and state.ready.version == state.version == 4
+
+
+def test_every_new_job_may_be_started_again_as_often_as_the_first() -> None:
+    state = replace(training(), restarts=MOST_RESTARTS)
+    state, _ = advance(state, plan_of(1))
+    state, _ = advance(state, ev.Fetched())
+    for restarts in range(1, MOST_RESTARTS + 1):
+        state, actions = advance(state, ev.JobFailed("signal 9", killed=True))
+        assert (actions, state.restarts) == ((ev.Train(plan_of(1)),), restarts)
 
 
 def test_other_terms_leave_nothing_of_the_old() -> None:

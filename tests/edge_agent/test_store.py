@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_agent.store import Model, Outgoing, Store
+from edge_agent.wire.errors import StoreError
 
 MODEL = Model(3, b"state", b"residual")
 OUTGOING = Outgoing(4, b"sha", b"body", b"report")
@@ -62,6 +65,72 @@ def test_another_fleet_finds_nothing_but_the_count_of_boots(path: Path) -> None:
     store.forget_fleet()
     assert (store.model(), store.outgoing(), store.get("welcome"), store.get("capability")) == (None,) * 4
     assert store.next_boot() == 2
+
+
+HEAD, TABLES = b"head", [("rows low", b"123"), ("rows high", b"45")]
+
+
+def midway(store: Store) -> tuple[bytes | None, list[bytes]]:
+    return store.midway(), [store.midway_table(name) for name, _ in TABLES]
+
+
+def test_what_is_kept_of_a_round_outlives_the_program_and_is_replaced_whole(path: Path) -> None:
+    store = Store(path)
+    store.keep_midway(b"earlier", [("rows low", b"000"), ("rows gone", b"6")])
+    store.keep_midway(HEAD, TABLES)
+    store.close()
+    again = Store(path)
+    assert midway(again) == (HEAD, [b"123", b"45"])
+    assert again.midway_table("rows gone") == b""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda store: store.keep_round(MODEL, OUTGOING), lambda store: store.keep_model(MODEL), Store.forget_fleet],
+    ids=["the update is made", "the final model is kept", "other terms"],
+)
+def test_what_is_kept_of_a_round_goes_with_its_end(path: Path, end: Callable[[Store], None]) -> None:
+    store = Store(path)
+    store.keep_midway(HEAD, TABLES)
+    end(store)
+    assert midway(store) == (None, [b"", b""])
+
+
+def test_tables_that_cannot_all_be_written_leave_those_before(path: Path) -> None:
+    def torn() -> Iterator[tuple[str, bytes]]:
+        yield "rows low", b"999"
+        raise OSError("the disk is full")
+
+    store = Store(path)
+    store.keep_midway(HEAD, TABLES)
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.keep_midway(b"later", torn())
+    assert midway(store) == (HEAD, [b"123", b"45"])
+
+
+FORMER = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE model (
+    only INTEGER PRIMARY KEY CHECK (only = 0), version INTEGER NOT NULL, state BLOB NOT NULL, residual BLOB NOT NULL
+);
+CREATE TABLE outbox (
+    only INTEGER PRIMARY KEY CHECK (only = 0), round INTEGER NOT NULL, sha256 BLOB NOT NULL, body BLOB NOT NULL,
+    report BLOB NOT NULL
+);
+PRAGMA user_version=1;
+"""
+
+
+def test_a_store_of_the_former_schema_goes_on_with_its_update(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.executescript(FORMER)
+        db.execute("INSERT INTO model VALUES (0, ?, ?, ?)", MODEL)
+        db.execute("INSERT INTO outbox VALUES (0, ?, ?, ?, ?)", OUTGOING)
+    db.close()
+    store = Store(path)
+    assert (store.model(), store.outgoing(), store.midway()) == (MODEL, OUTGOING, None)
+    store.keep_midway(HEAD, TABLES)
+    assert midway(store)[0] == HEAD
 
 
 WRITER = """

@@ -23,6 +23,7 @@ from coordinator import events
 from coordinator.run import DATABASE
 from coordinator.store import Store
 from edge_agent import capability
+from edge_agent.store import Model
 from edge_agent.store import Store as AgentStore
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
@@ -41,6 +42,7 @@ BUDGET_BYTES = 256 * 2**20
 TIMEOUT_S = 120.0
 STOP_S = 15.0
 POLL_S = 0.05
+NO_VARIABLES: Mapping[str, str] = {}
 
 E = TypeVar("E", bound=events.Watched)
 _EVENT = msgspec.json.Decoder(events.AnyEvent)
@@ -64,6 +66,8 @@ class Settings:
     head: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     broker: Mapping[str, Any] = field(default_factory=dict)
+    local_training: Mapping[str, Any] = field(default_factory=dict)
+    """That table of every agent."""
 
 
 def _heed_ctrl_c() -> None:
@@ -74,7 +78,7 @@ def _heed_ctrl_c() -> None:
 class Process:
     """One process of the fleet: its exit status, what it says, and how it is ended."""
 
-    def __init__(self, command: list[str], name: str, log: Path) -> None:
+    def __init__(self, command: list[str], name: str, log: Path, variables: Mapping[str, str]) -> None:
         self.name = name
         self._stderr, self._lines = log, list[str]()
         with log.open("xb") as file:
@@ -82,6 +86,7 @@ class Process:
                 command,
                 stdout=subprocess.PIPE,
                 stderr=file,
+                env={**os.environ, **variables},
                 start_new_session=True,
                 preexec_fn=_heed_ctrl_c,  # noqa: PLW1509
             )
@@ -190,18 +195,18 @@ class Fleet:
         """The coordinator that was started last."""
         return [process for process in self._started if process.name == "coordinator"][-1]
 
-    def start_coordinator(self) -> Process:
-        return self._start("coordinator", "coordinator", "run", str(self.config), "--json")
+    def start_coordinator(self, variables: Mapping[str, str] = NO_VARIABLES) -> Process:
+        return self._start("coordinator", ("coordinator", "run", str(self.config), "--json"), variables)
 
-    def start_agent(self, name: str) -> Process:
-        return self._start(name, "agent", "run", str(self.agent_config(name)))
+    def start_agent(self, name: str, variables: Mapping[str, str] = NO_VARIABLES) -> Process:
+        return self._start(name, ("agent", "run", str(self.agent_config(name))), variables)
 
     def start_agents(self) -> dict[str, Process]:
         return {name: self.start_agent(name) for name in self.settings.devices}
 
     def start_python(self, name: str, code: str) -> Process:
         """A process that runs `code` in place of the command."""
-        return self._launch(name, "-c", code)
+        return self._launch(name, ("-c", code), NO_VARIABLES)
 
     def run(self) -> list[events.Watched]:
         """Starts everything and waits until all of it ended well; what the coordinator told."""
@@ -238,10 +243,14 @@ class Fleet:
 
     def agent_state(self, name: str) -> bytes:
         """The model state as it stands in an agent's database."""
+        return self.agent_model(name).state
+
+    def agent_model(self, name: str) -> Model:
+        """State and residual as they stand in an agent's database."""
         with opened(AgentStore(self.state_dir(name) / "agent.db", read_only=True)) as store:
-            model = store.model()
+            model: Model | None = store.model()
             assert model is not None
-            return model.state
+            return model
 
     def record_capabilities(self, path: Path) -> Path:
         """Writes what the devices measured of themselves to `path`."""
@@ -252,12 +261,12 @@ class Fleet:
         path.write_bytes(capability.dump({name: ready.capability for name, ready in readies.items()}))
         return path
 
-    def _start(self, name: str, *arguments: str) -> Process:
-        return self._launch(name, "-m", "deploy.cli.main", *arguments)
+    def _start(self, name: str, arguments: tuple[str, ...], variables: Mapping[str, str]) -> Process:
+        return self._launch(name, ("-m", "deploy.cli.main", *arguments), variables)
 
-    def _launch(self, name: str, *arguments: str) -> Process:
+    def _launch(self, name: str, arguments: tuple[str, ...], variables: Mapping[str, str]) -> Process:
         log = self.folder / f"{name}.{len(self._started)}.log"
-        self._started.append(Process([sys.executable, *arguments], name, log))
+        self._started.append(Process([sys.executable, *arguments], name, log, variables))
         return self._started[-1]
 
     def coordinator_settings(self) -> dict[str, Any]:
@@ -292,6 +301,7 @@ class Fleet:
             "state_dir": "state",
             **replay,
             "memory": {"budget_bytes": settings.budgets.get(name, BUDGET_BYTES)},
+            "training": settings.local_training,
             "broker": {"port": self.port, "password_file": "../password", **settings.broker},
         }
 

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,31 @@ from edge_agent.wire.errors import StoreError
 
 class Notes(Database):
     schema = "CREATE TABLE notes (text TEXT NOT NULL);"
-    schema_version = 1
+
+    def note(self, text: str) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT INTO notes (text) VALUES (?)", (text,))
+
+    def rows(self) -> list[Any]:
+        return self._all("SELECT * FROM notes")
+
+
+def add_author(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE notes ADD COLUMN author TEXT NOT NULL DEFAULT 'nobody'")
+
+
+def fail(db: sqlite3.Connection) -> None:
+    db.execute("DROP TABLE notes")
+    db.execute("INSERT INTO notes VALUES ('lost')")
+
+
+def shout(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE notes SET text = upper(text)")
 
 
 class LaterNotes(Notes):
-    schema_version = 2
+    schema = "CREATE TABLE notes (text TEXT NOT NULL, author TEXT NOT NULL DEFAULT 'nobody');"
+    migrations = (add_author, shout)
 
 
 @pytest.fixture
@@ -69,7 +90,6 @@ from edge_agent.wire.database import Database
 
 class Notes(Database):
     schema = "CREATE TABLE notes (text TEXT NOT NULL);"
-    schema_version = 1
 
 notes = Notes(Path(sys.argv[1]))
 notes.put(a=b"1", b=b"1")
@@ -87,8 +107,45 @@ def test_a_killed_writer_leaves_the_old_values(path: Path) -> None:
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
     LaterNotes(path).close()
-    with pytest.raises(StoreError, match="has schema 2, this rankfleet knows 1: update it"):
+    with pytest.raises(StoreError, match="has schema 3, this rankfleet knows 1: update it"):
         Notes(path)
+
+
+def test_what_an_older_rankfleet_left_is_brought_up_to_date(path: Path) -> None:
+    older = Notes(path)
+    older.keep(number=7)
+    older.note("hello")
+    older.close()
+    for _ in range(2):  # and only once
+        newer = LaterNotes(path)
+        assert (newer.rows(), newer.value("number", int)) == ([("HELLO", "nobody")], 7)
+        newer.close()
+
+
+def test_a_new_database_needs_no_migration(path: Path) -> None:
+    notes = LaterNotes(path)
+    notes.note("hello")
+    assert notes.rows() == [("hello", "nobody")]
+
+
+def test_a_migration_that_fails_leaves_everything_as_it_was(path: Path) -> None:
+    class Failing(Notes):
+        migrations = (add_author, fail)
+
+    older = Notes(path)
+    older.note("hello")
+    older.close()
+    with pytest.raises(StoreError, match="no such table"):
+        Failing(path)
+    assert Notes(path).rows() == [("hello",)]
+
+
+def test_an_older_database_is_not_changed_by_reading(path: Path) -> None:
+    older = Notes(path)
+    older.note("hello")
+    with pytest.raises(StoreError, match="has schema 1, this rankfleet reads 3: start the coordinator or the agent"):
+        LaterNotes(path, read_only=True)
+    assert older.rows() == [("hello",)]
 
 
 def test_a_read_only_database_is_read_and_never_written(path: Path) -> None:
