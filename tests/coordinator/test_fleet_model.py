@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coordinator import fleet_model
 from coordinator.arbitrate import cast, empty_ballot
 from coordinator.automatic import read_sign
-from coordinator.fleet_model import close_round, from_checkpoint, importance_from, start_head, to_checkpoint
+from coordinator.fleet_model import Rules, close_round, from_checkpoint, importance_from, start_head, to_checkpoint
 from coordinator.head_start import ClassStatistics
 from edge_agent.update import Part, make_statistics
 from edge_agent.wire import state as states
