@@ -76,6 +76,13 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Messages that a device may send, ten seconds' worth at once; what is more is dropped, and the device named."""
 
 
+class FallbackSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the coordinator returns to an earlier model; see `coordinator.fallback`."""
+
+    margin: Fraction = 0.2
+    """How far the accuracy on the devices' hold-outs may fall below the best so far; 0: it never returns."""
+
+
 class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Service levels; see `coordinator.objectives`. A bound of 0 is none."""
 
@@ -143,6 +150,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ranks: RankSettings = RankSettings()
     aggregation: AggregationSettings = AggregationSettings()
     guard: GuardSettings = GuardSettings()
+    fallback: FallbackSettings = FallbackSettings()
     objectives: ObjectiveSettings = ObjectiveSettings()
     head: HeadSettings = HeadSettings()
     training: TrainingSettings = TrainingSettings()

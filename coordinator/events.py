@@ -125,6 +125,8 @@ class RoundRecord(msgspec.Struct, frozen=True):
     updates_bytes: int
     delta_bytes: int
     wall_s: float
+    returned_to: int | None = None
+    """The earlier version that the fleet returned to, whose state is that of `version`; None if it went on."""
 
 
 class Closed(Watched, frozen=True, tag="closed"):

@@ -41,10 +41,14 @@ class FleetModel:
 
 @dataclass(frozen=True)
 class Closing:
-    """What closing a round gave: the next model and the delta to broadcast."""
+    """What closing a round gave: the next model and the delta to broadcast.
+
+    The delta is empty where the model returned to that of the version `returned_to`: only a snapshot leads there.
+    """
 
     model: FleetModel
     delta: bytes
+    returned_to: int | None = None
 
 
 def start(layout: Layout, seed: int) -> FleetModel:
@@ -95,6 +99,13 @@ def start_head(model: FleetModel, updates: Iterable[Update], scheme: Scheme) -> 
     change = {**layout.empty_rows(), HEAD: statistics.head(model.state.rows[HEAD]) - model.state.rows[HEAD]}
     step = advance(model.state, change, model.residual, model.state.mask, scheme)
     return Closing(FleetModel(step.state, step.residual, model.importance, model.signs), step.delta)
+
+
+def return_to(good: FleetModel, closing: Closing) -> Closing:
+    """The state of `good` as the next version, in place of what `closing` made of the round."""
+    version = closing.model.state.version
+    model = replace(good, state=replace(good.state, version=version), signs=closing.model.signs)
+    return Closing(model, b"", good.state.version)
 
 
 def to_checkpoint(model: FleetModel) -> Checkpoint:

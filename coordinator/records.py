@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -26,7 +26,7 @@ def make_record(store: Store, action: Close, closing: Closing, budget_ranks: int
         contributors=action.contributors,
         examples=examples,
         loss=loss,
-        accuracy=_accuracy(list(reports.values())),
+        accuracy=accuracy_of(reports.values()),
         ranks_alive=int(mask.sum()),
         modules_alive=int(mask.any(axis=1).sum()),
         budget_ranks=budget_ranks,
@@ -35,6 +35,7 @@ def make_record(store: Store, action: Close, closing: Closing, budget_ranks: int
         updates_bytes=sum(len(store.contribution_body(action.round, device)) for device in action.contributors),
         delta_bytes=len(closing.delta),
         wall_s=wall_s,
+        returned_to=closing.returned_to,
     )
 
 
@@ -60,12 +61,13 @@ def signs_of(store: Store) -> tuple[Sign, ...]:
     )
 
 
-def last_accuracy(store: Store) -> float | None:
-    """What the last closed round measured on the hold-outs; None if there was none."""
-    body = store.last_round()
-    return None if body is None else msgspec.json.decode(body, type=RoundRecord).accuracy
+def measured_accuracies(store: Store) -> dict[int, float]:
+    """Accuracy on the hold-outs by the version that it was measured of, as far as the closed rounds did."""
+    records = (msgspec.json.decode(body, type=RoundRecord) for _, body in store.rounds())
+    return {one.version - 1: one.accuracy for one in records if one.accuracy is not None}
 
 
-def _accuracy(reports: list[m.RoundReport]) -> float | None:
+def accuracy_of(reports: Collection[m.RoundReport]) -> float | None:
+    """On the hold-outs of the devices, of the model that they started from; None where they hold nothing out."""
     total = sum(report.holdout_total for report in reports)
     return sum(report.holdout_correct for report in reports) / total if total else None

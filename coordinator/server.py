@@ -18,19 +18,19 @@ import msgspec
 
 from coordinator import events, fleet_model
 from coordinator import round as rounds
+from coordinator.closing import Closer
 from coordinator.config import CoordinatorConfig
 from coordinator.desk import Desk
 from coordinator.farewell import LEAVE, Farewell
-from coordinator.guard import Bucket, clipped, take
+from coordinator.guard import Bucket, take
 from coordinator.intake import Intake
 from coordinator.levels import Levels
 from coordinator.objectives import Facts
 from coordinator.plans import Planner
-from coordinator.records import last_accuracy, make_record, mean_loss, reports_of, signs_of
+from coordinator.records import measured_accuracies, signs_of
 from coordinator.store import Store
-from edge_agent.wire import codec, crash_points, link, topics
+from edge_agent.wire import crash_points, link, topics
 from edge_agent.wire import messages as m
-from edge_agent.wire.class_statistics import update_layout
 from edge_agent.wire.crash_points import Point
 from edge_agent.wire.errors import BudgetError, LinkError, PayloadError, ProtocolError, WireError
 
@@ -58,6 +58,7 @@ class Coordinator:
         self._link = wire
         self._watch = watch
         self._intake = Intake(store, planner.layout, config.guard)
+        self._closer = Closer(config, store, planner)
         self._farewell = Farewell(config.round, store, desk, planner, watch)
         self._model = _load_model(config, store, planner)
         self._round = self._resume()
@@ -65,6 +66,7 @@ class Coordinator:
         self._buckets: dict[str, Bucket] = {}
         self._levels = Levels(config.objectives, store, watch, self._publish_event)
         self._last_update_s: dict[str, float] = {}
+        self._accuracy = measured_accuracies(store).get(self._round.round - 1)
 
     def run(self) -> tuple[str, ...]:
         """Serves until the run is over; returns the devices that did not confirm the final model.
@@ -103,7 +105,7 @@ class Coordinator:
         return Facts(
             round_open_s=now_s - state.since_s if state.phase is rounds.Phase.OPEN else None,
             devices_online=len(state.ready),
-            accuracy=last_accuracy(self._store),
+            accuracy=self._accuracy,
             update_age_s=max((now_s - at_s for at_s in self._last_update_s.values()), default=None),
         )
 
@@ -303,29 +305,13 @@ class Coordinator:
 
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
         crash_points.reach(Point.COORDINATOR_CLOSING)
-        rules, updates = self._planner.rules(self._model, action.round), self._updates(action)
-        if self._planner.work(action.round) != "train":
-            closing = fleet_model.start_head(self._model, updates, rules.scheme)
-        else:
-            loss = mean_loss(reports_of(self._store, action.round))
-            closing = fleet_model.close_round(self._model, updates, loss, rules)
-        record = make_record(self._store, action, closing, rules.budget_ranks, time.monotonic() - self._round.since_s)
-        checkpoint = fleet_model.to_checkpoint(closing.model)
-        crash_points.reach(Point.COORDINATOR_AGGREGATED)
-        self._store.close_round(action.round, checkpoint, closing.delta, msgspec.json.encode(record))
+        wall_s = time.monotonic() - self._round.since_s
+        self._model, record = self._closer.close(self._model, action, wall_s)
         crash_points.reach(Point.COORDINATOR_CLOSED)
-        self._model = closing.model
+        self._accuracy = record.accuracy
         self._intake.clear()
         self._watch(events.Closed(record))
         yield rounds.Closed(time.monotonic())
-
-    def _updates(self, action: rounds.Close) -> Iterator[codec.Update]:
-        layout = update_layout(self._planner.layout, self._planner.work(action.round))
-        limit_bytes = codec.update_limit_bytes(layout)
-        for device in action.contributors:
-            body = self._store.contribution_body(action.round, device)
-            update = codec.decode_update(body, layout, limit_bytes=limit_bytes)
-            yield update if layout is not self._planner.layout else clipped(update, self._config.guard.rms_limit)
 
     def _wait(self, action: rounds.Waiting) -> tuple[rounds.Event, ...]:
         self._watch(events.Waiting(action.reason))

@@ -162,12 +162,16 @@ class Store(Database):
         return bytes(row[0])
 
     def close_round(self, number: int, checkpoint: Checkpoint, delta: bytes, record: bytes) -> None:
-        """Writes all that a closed round leaves behind, and drops the bodies of its updates."""
+        """Writes all that a closed round leaves behind, and drops the bodies of its updates.
+
+        Where the delta is empty, devices come to this version by the snapshot.
+        """
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", checkpoint)
             db.execute("DELETE FROM checkpoint WHERE version <= ?", (checkpoint.version - CHECKPOINTS,))
-            digest = hashlib.sha256(delta).digest()
-            db.execute("INSERT OR REPLACE INTO delta VALUES (?, ?, ?)", (checkpoint.version, digest, delta))
+            if delta:
+                digest = hashlib.sha256(delta).digest()
+                db.execute("INSERT OR REPLACE INTO delta VALUES (?, ?, ?)", (checkpoint.version, digest, delta))
             db.execute("INSERT OR REPLACE INTO round VALUES (?, ?)", (number, record))
             db.execute("UPDATE contribution SET body = NULL WHERE round = ?", (number,))
             db.execute("DELETE FROM plan WHERE round = ?", (number,))
@@ -180,11 +184,6 @@ class Store(Database):
     def delta_body(self, sha256: bytes) -> bytes | None:
         """The encoded delta with this hash, if there is one."""
         row = self._one("SELECT body FROM delta WHERE sha256 = ?", sha256)
-        return None if row is None else row[0]
-
-    def last_round(self) -> bytes | None:
-        """The record of the last closed round."""
-        row = self._one("SELECT record FROM round ORDER BY number DESC LIMIT 1")
         return None if row is None else row[0]
 
     def drop_delta(self, version: int) -> None:

@@ -72,10 +72,11 @@ def _closed(event: events.Closed) -> str:
     record = event.record
     accuracy = "" if record.accuracy is None else f"hold-out accuracy before it {record.accuracy:.3f}  "
     loss = "" if record.loss is None else f"loss {record.loss:.3f}  "
+    returned = "" if record.returned_to is None else f"  WORSE: back to the model of version {record.returned_to}"
     return (
         f"  round {record.round} closed: {accuracy}{loss}{record.ranks_alive} ranks in "
         f"{record.modules_alive} modules  up {megabytes(record.updates_bytes)} down {megabytes(record.delta_bytes)} "
-        f"each  {record.wall_s:.1f} s"
+        f"each  {record.wall_s:.1f} s{returned}"
     )
 
 

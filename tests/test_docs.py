@@ -14,6 +14,7 @@ import pytest
 from coordinator.config import (
     AggregationSettings,
     CoordinatorConfig,
+    FallbackSettings,
     GuardSettings,
     HeadSettings,
     ObjectiveSettings,
@@ -37,6 +38,7 @@ SETTINGS = (
     RankSettings,
     AggregationSettings,
     GuardSettings,
+    FallbackSettings,
     ObjectiveSettings,
     HeadSettings,
     TrainingSettings,
@@ -48,7 +50,19 @@ SETTINGS = (
 )
 EXPERIMENT_SETTINGS = (Experiment, MethodEntry, Profile, Trial, Factors)
 EXPERIMENT_SECTIONS = {"profile", "settings", "extras"}
-SECTIONS = {"broker", "round", "ranks", "aggregation", "guard", "objectives", "head", "training", "memory", "prefix"}
+SECTIONS = {
+    "broker",
+    "round",
+    "ranks",
+    "aggregation",
+    "guard",
+    "fallback",
+    "objectives",
+    "head",
+    "training",
+    "memory",
+    "prefix",
+}
 
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)

@@ -81,6 +81,7 @@ def test_a_short_file_is_enough_and_its_paths_are_relative_to_it(tmp_path: Path)
         ("round", "over_selection", ("0.9", "11", "nan")),
         ("aggregation", "rule", ('"best"',)),
         ("aggregation", "trim", ("0", "0.6", "nan")),
+        ("fallback", "margin", ("-0.1", "1.1", "nan")),
         ("objectives", "round_s", ("-1", "nan")),
         ("objectives", "devices", ("-1", "1.5")),
         ("objectives", "accuracy", ("1.1", "nan")),
