@@ -23,7 +23,7 @@ from tests.fuzz.targets import CORPUS, TARGETS
 
 RSS_LIMIT_MB = 512
 INPUT_LIMIT_BYTES = 4096
-PATIENCE_S = 30
+PATIENCE_S = 120
 """For one input: it hangs then."""
 MEMORY = Path("/dev/shm")
 

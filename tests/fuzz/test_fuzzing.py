@@ -11,7 +11,7 @@ from tests.fuzz import fuzz_decoders
 from tests.fuzz.targets import TARGETS
 
 SECONDS = 300
-PATIENCE_S = 1800
+PATIENCE_S = 3600
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,

@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.wire.cost import Model, Shape, Work, in_turn, model_of, peak_bytes, plan, step_s, usable_bytes
@@ -147,6 +147,7 @@ def test_as_the_budget_shrinks_time_goes_first_then_depth_then_tokens() -> None:
     assert len(set(plans)) > 12
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200_000_000))
 def test_the_smallest_budget_that_an_error_names_is_the_smallest_that_works(budget: int) -> None:
     try:
