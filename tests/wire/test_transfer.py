@@ -218,7 +218,7 @@ def test_chunks_over_the_senders_limit_are_not_served() -> None:
 @given(st.integers(500, 2**20))
 def test_the_largest_chunk_fills_a_payload_and_never_more(max_payload_bytes: int) -> None:
     chunk = Chunk(bytes(32), 2**40, bytes(chunk_bytes_for(max_payload_bytes)))
-    sealed = frame.encode(chunk, 2**32 - 1, 2**64 - 1)
+    sealed = frame.encode(chunk, 2**32 - 1, frame.MAX_SEQUENCE)
     assert max_payload_bytes - 3 <= len(sealed) <= max_payload_bytes
     assert frame.Decoder(FromAgent).decode(sealed).message == chunk
 
