@@ -113,3 +113,16 @@ def test_the_first_step_has_the_length_of_the_learning_rate() -> None:
     assert np.allclose(np.delete(moved, 6), 1e-3, rtol=1e-3)
     assert np.isclose(moved[6], 2e-2, rtol=1e-3)
     assert np.allclose(before[HEAD] - rows[HEAD], 5e-3, rtol=1e-3)
+
+
+def test_another_optimizer_with_the_same_moments_and_count_goes_on_to_the_bit() -> None:
+    rows, first, second = _rows(), _optimizer(), _optimizer()
+    for step in range(3):
+        first.step(rows, _gradients(step, rows))
+    for name, table in second.tables().items():
+        table[...] = first.tables()[name]
+    second.go_on_after(3)
+    others = {name: table.copy() for name, table in rows.items()}
+    first.step(rows, _gradients(3, rows))
+    second.step(others, _gradients(3, others))
+    assert all((rows[name] == others[name]).all() for name in rows)
