@@ -62,6 +62,18 @@ def test_sensitivity_follows_adalora_s_recursion() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_another_scorer_with_the_same_tables_scores_the_same_to_the_bit(rule: str) -> None:
+    first, second = (make_scorer(rule, LAYOUT, TRAINED) for _ in range(2))
+    for step in range(3):
+        first.observe(_rows(step), _rows(step + 50))
+    for name, table in second.tables().items():
+        table[...] = first.tables()[name]
+    for scorer in (first, second):
+        scorer.observe(_rows(3), _rows(53))
+    assert (first.scores(_rows(0), _rows(3)) == second.scores(_rows(0), _rows(3))).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_ranks_that_were_not_trained_score_nothing(rule: str) -> None:
     scorer = make_scorer(rule, LAYOUT, TRAINED)
     scorer.observe(_rows(1), _rows(2))

@@ -121,3 +121,16 @@ def test_gradients_well_below_epsilon_move_little() -> None:
     optimizer = _optimizer(dataclasses.replace(RATES, weight_decay=0.0, epsilon=1e-3))
     optimizer.step(rows, {name: np.full_like(table, 1e-6) for name, table in rows.items()})
     assert np.allclose(before[HEAD] - rows[HEAD], RATES.head * 1e-3, rtol=0.01)
+
+
+def test_another_optimizer_with_the_same_moments_and_count_goes_on_to_the_bit() -> None:
+    rows, first, second = _rows(), _optimizer(), _optimizer()
+    for step in range(3):
+        first.step(rows, _gradients(step, rows))
+    for name, table in second.tables().items():
+        table[...] = first.tables()[name]
+    second.go_on_after(3)
+    others = {name: table.copy() for name, table in rows.items()}
+    first.step(rows, _gradients(3, rows))
+    second.step(others, _gradients(3, others))
+    assert all((rows[name] == others[name]).all() for name in rows)
