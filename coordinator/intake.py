@@ -14,6 +14,7 @@ from edge_agent.wire import codec, transfer
 from edge_agent.wire import messages as m
 from edge_agent.wire.class_statistics import statistics_layout, update_layout
 from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.pace import Pace
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.ranks import Layout, unpack_mask
 
@@ -32,6 +33,7 @@ class Intake:
         self._layout = layout
         self._limit_bytes = max(map(codec.update_limit_bytes, (layout, statistics_layout(layout))))
         self._pulls: dict[str, _Pull] = {}
+        self._paces: dict[str, Pace] = {}
 
     def begin(self, device: str, offer: m.Offer) -> None:
         """Begins to pull what `device` offers; the same update on its way already goes on.
@@ -46,13 +48,19 @@ class Intake:
         if device in self._pulls and self._pulls[device].offer.update == offer.update:
             return
         sink = transfer.MemorySink(self._limit_bytes)
-        self._pulls[device] = _Pull(offer, Puller(), sink)
+        pace = self._paces.setdefault(device, Pace())
+        self._pulls[device] = _Pull(offer, Puller(pace), sink)
         self._pulls[device].puller.add(offer.update, sink)
 
-    def wants(self, chunk_bytes: int, now_s: float) -> Iterator[tuple[str, m.Want]]:
-        """What to ask which device for now, in chunks of at most `chunk_bytes`."""
+    def interrupted(self, device: str) -> None:
+        """The connection was lost, ours or the device's: what was on its way is asked for again."""
+        if device in self._pulls:
+            self._pulls[device].puller.interrupted()
+
+    def wants(self, limit_bytes: int, now_s: float) -> Iterator[tuple[str, m.Want]]:
+        """What to ask which device for now, in chunks of at most `limit_bytes`."""
         for device, pull in self._pulls.items():
-            want = pull.puller.poll(chunk_bytes, now_s)
+            want = pull.puller.poll(limit_bytes, now_s)
             if want is not None:
                 yield device, want
 

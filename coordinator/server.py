@@ -99,6 +99,7 @@ class Coordinator:
             broker = self._config.broker
             self._watch(events.Listening(broker.host, broker.port, self._config.fleet))
             for device in self._desk.roster:
+                self._intake.interrupted(device.name)
                 self._greet(device.name)
         elif isinstance(event, link.Disconnected):
             if event.fatal:
@@ -126,6 +127,7 @@ class Coordinator:
 
     def _on_hello(self, device: str, message: m.Hello) -> None:
         self._desk.change(device, online=True)
+        self._intake.interrupted(device)
         self._greet(device)
 
     def _on_ready(self, device: str, message: m.Ready) -> rounds.Ready | None:

@@ -94,6 +94,7 @@ class Agent:
     def _on_link(self, event: link.Event) -> None:
         if isinstance(event, link.Connected):
             LOGGER.info("connected to the broker")
+            self._fetcher.interrupted()
             self._feed(events.Connected())
         elif isinstance(event, link.Disconnected):
             if event.fatal:

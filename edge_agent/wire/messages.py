@@ -4,6 +4,7 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
+    5  2026-11-26  chunks say their offset.
     4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own.
     3  2026-11-23  rounds for the means of classes; calibration of the loss.
     2  2026-11-23  kept blocks, steps down, and times by micro-batch.
@@ -17,7 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 RunId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -266,10 +267,10 @@ class Want(Message, tag="want", frozen=True):
 
 
 class Chunk(Message, tag="chunk", frozen=True):
-    """One chunk of an object."""
+    """One chunk of an object, and where in it the chunk belongs: the sizes asked for may have changed meanwhile."""
 
     sha256: Sha256
-    index: Count
+    offset_bytes: Count
     data: bytes
 
 
