@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 from coordinator.broker import EmbeddedBroker
@@ -30,12 +31,20 @@ pattern readwrite rankfleet/+/%u/#
 
 
 class Mosquitto:
-    """A Mosquitto of its own, on a port that stays the same over restarts."""
+    """A Mosquitto of its own, on a port that stays the same over restarts; `prefix` stands before its command."""
 
-    host = "127.0.0.1"
-
-    def __init__(self, folder: Path, max_packet_bytes: int | None, users: Mapping[str, str], lines: tuple[str, ...]):
+    def __init__(
+        self,
+        folder: Path,
+        max_packet_bytes: int | None,
+        users: Mapping[str, str],
+        lines: tuple[str, ...],
+        host: str,
+        prefix: tuple[str, ...],
+    ) -> None:
+        self.host = host
         self.port = free_port()
+        self._prefix = prefix
         self._log = folder / "mosquitto.log"
         self._config = folder / "mosquitto.conf"
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,9 +68,10 @@ class Mosquitto:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen([_binary(), "-c", str(self._config)], stdout=log, stderr=log)
+            command = [*self._prefix, _binary(), "-c", str(self._config)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not _listens(self.host, self.port):
+        while not _listens(self._process.pid, self.port):
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"Mosquitto did not start: {self._log.read_text()}")
             time.sleep(0.02)
@@ -115,11 +125,13 @@ def mosquitto(
     max_packet_bytes: int | None = None,
     users: Mapping[str, str] = USERS,
     lines: tuple[str, ...] = (),
+    host: str = "127.0.0.1",
+    prefix: tuple[str, ...] = (),
     started: bool = True,
 ) -> Iterator[Mosquitto]:
     """A Mosquitto with a password a user and the ACL of the fleet; `lines` go into its configuration."""
     require_mosquitto()
-    broker = Mosquitto(folder, max_packet_bytes, users, lines)
+    broker = Mosquitto(folder, max_packet_bytes, users, lines, host, prefix)
     if started:
         broker.start()
     try:
@@ -153,9 +165,10 @@ def _binary() -> str:
     return shutil.which("mosquitto") or "/usr/sbin/mosquitto"  # which an ordinary user's PATH lacks on Debian
 
 
-def _listens(host: str, port: int) -> bool:
+def _listens(pid: int, port: int) -> bool:
+    """Whether the process listens, wherever it lives: its network may be another than ours."""
     try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
         return False
-    return True
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)

@@ -76,6 +76,13 @@ class Network:
         """Mends it."""
         _ip("-n", self._namespace("gateway"), "link", "set", device, "up")
 
+    def shape(self, device: str, rate_kbit: int) -> None:
+        """Gives a device's link this rate from now on, each way."""
+        burst_bytes = max(LEAST_BURST_BYTES, rate_kbit * 1000 // 8 // 50)
+        discipline = ("root", "tbf", "rate", f"{rate_kbit}kbit", "burst", f"{burst_bytes}", "latency", QUEUE)
+        _tc("-n", self._namespace(device), "qdisc", "replace", "dev", "uplink", *discipline)
+        _tc("-n", self._namespace("gateway"), "qdisc", "replace", "dev", device, *discipline)
+
     def counted(self, device: str) -> Counted:
         """What the gateway's end of a device's link counted."""
         (link,) = json.loads(_ip("-n", self._namespace("gateway"), "-s", "-j", "link", "show", "dev", device))
@@ -95,10 +102,7 @@ class Network:
         _ip("-n", namespace, "address", "add", f"10.77.0.{1 + len(self._devices)}/24", "dev", "uplink")
         _ip("-n", namespace, "link", "set", "uplink", "up")
         if rate_kbit is not None:
-            burst_bytes = max(LEAST_BURST_BYTES, rate_kbit * 1000 // 8 // 50)
-            shape = ("root", "tbf", "rate", f"{rate_kbit}kbit", "burst", f"{burst_bytes}", "latency", QUEUE)
-            _tc("-n", namespace, "qdisc", "add", "dev", "uplink", *shape)
-            _tc("-n", gateway, "qdisc", "add", "dev", device, *shape)
+            self.shape(device, rate_kbit)
 
     def _add_namespace(self, place: str) -> str:
         namespace = self._namespace(place)
