@@ -59,6 +59,12 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
     return run_calmly(tmp_path_factory.mktemp("calm"), Settings())
 
 
+@pytest.fixture(scope="module")
+def half_calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """Of one device and two rounds, which is soon done."""
+    return run_calmly(tmp_path_factory.mktemp("half"), Settings(devices=("pi-1",), rounds=2))
+
+
 def faulty(calm: Calm, port: int, **settings: Any) -> Settings:
     return Settings(port=port, capabilities=calm.capabilities, round=NOT_IN_A_HURRY, **settings)
 
@@ -156,7 +162,14 @@ def test_devices_whose_connections_keep_breaking_come_to_the_same_model(tmp_path
         assert flaky.bytes_down < 2 * len(DEVICES) * pack_bytes(one), "nobody started over again and again"
 
 
-@pytest.mark.parametrize("way", [{"up": False}, {"down": False}, {}], ids=["down", "up", "both"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param({"up": False}, id="down", marks=pytest.mark.slow),
+        pytest.param({"down": False}, id="up", marks=pytest.mark.slow),
+        pytest.param({}, id="both"),
+    ],
+)
 def test_a_half_open_connection_is_noticed_by_keep_alive_and_the_run_ends(
     way: dict[str, bool], tmp_path: Path, half_calm: Calm
 ) -> None:
@@ -174,12 +187,6 @@ def test_a_half_open_connection_is_noticed_by_keep_alive_and_the_run_ends(
         assert_ends_well(coordinator, agents, PATIENCE_S)
         assert flaky.connections == 2
         assert one.checkpoint() == half_calm.checkpoint == one.agent_state("pi-1")
-
-
-@pytest.fixture(scope="module")
-def half_calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    """Of one device and two rounds, which is soon done."""
-    return run_calmly(tmp_path_factory.mktemp("half"), Settings(devices=("pi-1",), rounds=2))
 
 
 @pytest.mark.slow
