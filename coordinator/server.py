@@ -99,7 +99,8 @@ class Coordinator:
             broker = self._config.broker
             self._watch(events.Listening(broker.host, broker.port, self._config.fleet))
             for device in self._desk.roster:
-                self._intake.interrupted(device.name)
+                if not event.session_present:  # else the broker still has what was on its way
+                    self._intake.interrupted(device.name)
                 self._greet(device.name)
         elif isinstance(event, link.Disconnected):
             if event.fatal:

@@ -94,7 +94,8 @@ class Agent:
     def _on_link(self, event: link.Event) -> None:
         if isinstance(event, link.Connected):
             LOGGER.info("connected to the broker")
-            self._fetcher.interrupted()
+            if not event.session_present:  # else the broker still has what was on its way
+                self._fetcher.interrupted()
             self._feed(events.Connected())
         elif isinstance(event, link.Disconnected):
             if event.fatal:

@@ -35,8 +35,8 @@ MOST_PACKET_BYTES = 2**28 - 1 + 5
 """The largest packet that MQTT has: a remaining length of 28 bits, and the five bytes before it."""
 JOIN_TIMEOUT_S = 5.0
 MAX_DOUBLINGS = 16
-STABLE_S = 10.0
-"""A connection that held so long begins the back-off anew; a broker that takes us in and drops us at once does not."""
+STABLE_S = 2.0
+"""A connection that held so long starts the delays anew; that of a broker that takes us in and drops us does not."""
 
 _PROTOCOLS = {
     "auto": (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311),

@@ -148,7 +148,7 @@ def test_a_link_cut_in_the_middle_of_an_update_goes_on_with_what_is_missing(tmp_
 
 @pytest.mark.slow
 def test_devices_whose_connections_keep_breaking_come_to_the_same_model(tmp_path: Path, calm: Calm) -> None:
-    faults = Faults(delay_s=(0.0, 0.02), drop_after_bytes=(60_000, 250_000))
+    faults = Faults(delay_s=(0.0, 0.02), rate_bytes_per_s=50_000, drop_after_s=(2.5, 8.0))
     with (
         mosquitto(tmp_path, users=USERS) as broker,
         proxy((broker.host, broker.port), faults, seed=11) as flaky,
