@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -57,9 +57,14 @@ class Intake:
         if device in self._pulls:
             self._pulls[device].puller.interrupted()
 
-    def wants(self, limit_bytes: int, now_s: float) -> Iterator[tuple[str, m.Want]]:
-        """What to ask which device for now, in chunks of at most `limit_bytes`."""
+    def wants(self, limit_bytes: int, now_s: float, is_online: Callable[[str], bool]) -> Iterator[tuple[str, m.Want]]:
+        """What to ask which device for now, in chunks of at most `limit_bytes`.
+
+        One that is offline is asked for nothing: a broker would keep it, and the device answer all of it in the end.
+        """
         for device, pull in self._pulls.items():
+            if not is_online(device):
+                continue
             want = pull.puller.poll(limit_bytes, now_s)
             if want is not None:
                 yield device, want

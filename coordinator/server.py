@@ -71,7 +71,7 @@ class Coordinator:
             if event is not None:
                 self._on_link(event)
             now_s = time.monotonic()
-            for device, want in self._intake.wants(self._desk.chunk_bytes, now_s):
+            for device, want in self._intake.wants(self._desk.chunk_bytes, now_s, self._is_online):
                 self._desk.send(device, want)
             self._feed(rounds.Tick(now_s))
             if now_s >= self._repeat_s:
@@ -202,6 +202,9 @@ class Coordinator:
         self._watch(events.Refused(device, str(error)))
         self._desk.reject(device, error, number)
         return rounds.Declined(device, number, time.monotonic())
+
+    def _is_online(self, device: str) -> bool:
+        return self._desk.roster[device].online
 
     def _is_awaited(self, device: str) -> bool:
         """Whether the open round has a place for an update of `device`."""

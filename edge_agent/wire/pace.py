@@ -74,7 +74,7 @@ class Pace:
         self._streak, self._since_s = 0, None
 
     def silent(self) -> None:
-        """Nothing came of what was asked for: half the size may get through, or take less long."""
+        """Nothing came of what was asked for: half the size may get through, and half as much is on its way."""
         if self._size_bytes > self._came_bytes > 0:
             self._patience *= CAUTION
             LOGGER.warning(
@@ -83,7 +83,9 @@ class Pace:
                 self._size_bytes,
                 self._came_bytes,
             )
+        gap_s = self._gap_s
         self._resize(self._size_bytes // 2)
+        self._gap_s = gap_s
 
     def _needed(self) -> int:
         """Chunks in a row before the next size: more where that one may not get through."""

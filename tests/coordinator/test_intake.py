@@ -188,6 +188,25 @@ def test_a_device_that_connects_again_is_asked_at_once_for_what_was_on_its_way(
     device.hears(m.Acknowledged)
 
 
+def test_a_device_that_is_offline_is_asked_for_nothing_until_it_is_back(
+    start: Start, devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.intake.Puller", functools.partial(Puller, timeout_s=0.1))
+    _, plans = an_open_round(start, devices)
+    device = devices["pi-1"]
+    device.offer(plans["pi-1"])
+    device.hears(m.Want)
+    device.hears(m.Want)
+    device.say(m.Offline("the connection was lost"))
+    for _ in range(20):
+        if device.link.receive(0.5) is None:
+            break
+    else:
+        pytest.fail("it is asked again and again")
+    device.say(m.Hello("0.1.0", None, device.version))
+    device.hears(m.Acknowledged)
+
+
 def test_the_same_offer_is_acknowledged_again_whenever_it_comes(start: Start, devices: Devices) -> None:
     _, plans = an_open_round(start, devices)
     offers = {name: device.offer(plans[name]) for name, device in devices.items()}

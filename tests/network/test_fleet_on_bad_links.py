@@ -26,7 +26,6 @@ from tests.system.fleet import (
     of_kind,
     opened,
     told,
-    wait_event,
     wait_until,
 )
 
@@ -34,7 +33,7 @@ PATIENCE_S = 600.0
 KEEPALIVE_S = 3
 NOT_IN_A_HURRY = {"grace_s": 300.0}
 """A device that went offline is waited for, so that all are in every round."""
-FULL = Settings(training={"quantisation": "fp32"}, ranks={"initial": 24, "target": 24.0}, rounds=2)
+FULL = Settings(training={"quantisation": "fp32"}, ranks={"initial": 32, "target": 32.0}, rounds=1)
 """Updates of more than a hundred kilobytes."""
 
 pytestmark = pytest.mark.timeout(900)
@@ -108,7 +107,11 @@ def test_links_of_64_kbit_and_1_and_10_mbit_come_to_the_model_of_fast_ones(tmp_p
 
 
 @pytest.mark.slow
-def test_a_link_cut_in_the_middle_of_the_pack_goes_on_with_what_is_missing(tmp_path: Path, calm: Calm) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["waits", "is killed"])
+def test_a_link_cut_in_the_middle_of_the_pack_goes_on_with_what_is_missing(
+    killed: bool, tmp_path: Path, calm: Calm
+) -> None:
+    """Whether its agent waits for the link or is killed meanwhile."""
     links_kbit: dict[str, int | None] = {**dict.fromkeys(DEVICES, None), "pi-1": 128}
     with over_links(tmp_path, links_kbit, capabilities=calm.capabilities) as (net, one):
         coordinator, agents = one.start_coordinator(), one.start_agents()
@@ -117,6 +120,9 @@ def test_a_link_cut_in_the_middle_of_the_pack_goes_on_with_what_is_missing(tmp_p
         net.cut("pi-1")
         agents["pi-1"].says("no connection", PATIENCE_S)
         before_bytes = net.counted("pi-1").bytes_down
+        if killed:
+            agents["pi-1"].kill()
+            agents["pi-1"] = one.start_agent("pi-1")
         net.restore("pi-1")
         assert_ends_well(coordinator, agents, PATIENCE_S)
         assert_same_end(one, calm)
@@ -130,7 +136,6 @@ def test_a_link_cut_in_the_middle_of_an_update_goes_on_with_what_is_missing(tmp_
     settings = {"training": FULL.training, "ranks": FULL.ranks, "rounds": FULL.rounds}
     with over_links(tmp_path, links_kbit, capabilities=calm.capabilities, **settings) as (net, one):
         coordinator, agents = one.start_coordinator(), one.start_agents()
-        wait_event(coordinator, events.Closed, timeout_s=PATIENCE_S)  # the round that only looks at the data
         agents["pi-1"].says("catching_up -> training", PATIENCE_S)
         net.shape("pi-1", 128)
         agents["pi-1"].says("training -> offering", PATIENCE_S)

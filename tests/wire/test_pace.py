@@ -64,6 +64,14 @@ def test_silence_halves_down_to_the_least() -> None:
     assert sizes[-1] == LEAST_CHUNK_BYTES
 
 
+def test_silence_halves_what_is_on_its_way() -> None:
+    pace = Pace()
+    feed(pace, 10, KBIT_64 * 4)
+    before = pace.window
+    pace.silent()
+    assert (pace.chunk_bytes(LIMIT_BYTES), pace.window) == (FIRST_CHUNK_BYTES // 2, before)
+
+
 @pytest.mark.parametrize("tries", [1, 2, 3])
 def test_a_size_that_never_came_is_tried_ever_more_rarely(tries: int) -> None:
     pace = Pace()
