@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from edge_agent.wire import messages as m
 from edge_agent.wire.class_statistics import statistics_layout, update_layout
 from edge_agent.wire.crash_points import Point
 from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.pace import Pace
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.ranks import Layout, unpack_mask
 
@@ -36,6 +37,7 @@ class Intake:
         self._layout = layout
         self._limit_bytes = max(map(codec.update_limit_bytes, (layout, statistics_layout(layout))))
         self._pulls: dict[str, _Pull] = {}
+        self._paces: dict[str, Pace] = {}
 
     def begin(self, device: str, offer: m.Offer) -> None:
         """Begins to pull what `device` offers; the same update on its way already goes on.
@@ -50,13 +52,24 @@ class Intake:
         if device in self._pulls and self._pulls[device].offer.update == offer.update:
             return
         sink = transfer.MemorySink(self._limit_bytes)
-        self._pulls[device] = _Pull(offer, Puller(), sink)
+        pace = self._paces.setdefault(device, Pace())
+        self._pulls[device] = _Pull(offer, Puller(pace), sink)
         self._pulls[device].puller.add(offer.update, sink)
 
-    def wants(self, chunk_bytes: int, now_s: float) -> Iterator[tuple[str, m.Want]]:
-        """What to ask which device for now, in chunks of at most `chunk_bytes`."""
+    def interrupted(self, device: str) -> None:
+        """The connection was lost, ours or the device's: what was on its way is asked for again."""
+        if device in self._pulls:
+            self._pulls[device].puller.interrupted()
+
+    def wants(self, limit_bytes: int, now_s: float, is_online: Callable[[str], bool]) -> Iterator[tuple[str, m.Want]]:
+        """What to ask which device for now, in chunks of at most `limit_bytes`.
+
+        One that is offline is asked for nothing: a broker would keep it, and the device answer all of it in the end.
+        """
         for device, pull in self._pulls.items():
-            want = pull.puller.poll(chunk_bytes, now_s)
+            if not is_online(device):
+                continue
+            want = pull.puller.poll(limit_bytes, now_s)
             if want is not None:
                 yield device, want
 

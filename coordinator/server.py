@@ -90,7 +90,7 @@ class Coordinator:
         if event is not None:
             self._on_link(event)
         now_s = time.monotonic()
-        for device, want in self._intake.wants(self._desk.chunk_bytes, now_s):
+        for device, want in self._intake.wants(self._desk.chunk_bytes, now_s, self._is_online):
             self._desk.send(device, want)
         self._feed(rounds.Tick(now_s))
         if now_s >= self._repeat_s:
@@ -130,6 +130,8 @@ class Coordinator:
             broker = self._config.broker
             self._watch(events.Listening(broker.host, broker.port, self._config.fleet))
             for device in self._desk.roster:
+                if not event.session_present:  # else the broker still has what was on its way
+                    self._intake.interrupted(device.name)
                 self._greet(device.name)
         elif isinstance(event, link.Disconnected):
             if event.fatal:
@@ -169,6 +171,7 @@ class Coordinator:
 
     def _on_hello(self, device: str, message: m.Hello) -> None:
         self._desk.change(device, online=True)
+        self._intake.interrupted(device)
         self._greet(device)
 
     def _on_ready(self, device: str, message: m.Ready) -> rounds.Ready | None:
@@ -245,6 +248,9 @@ class Coordinator:
         self._watch(events.Refused(device, str(error)))
         self._desk.reject(device, error, number)
         return rounds.Declined(device, number, time.monotonic())
+
+    def _is_online(self, device: str) -> bool:
+        return self._desk.roster[device].online
 
     def _is_awaited(self, device: str) -> bool:
         """Whether the open round has a place for an update of `device`."""

@@ -95,6 +95,8 @@ class Agent:
     def _on_link(self, event: link.Event) -> None:
         if isinstance(event, link.Connected):
             LOGGER.info("connected to the broker")
+            if not event.session_present:  # else the broker still has what was on its way
+                self._fetcher.interrupted()
             self._feed(events.Connected())
         elif isinstance(event, link.Disconnected):
             if event.fatal:

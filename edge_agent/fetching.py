@@ -65,11 +65,18 @@ class Fetcher:
         for ref in refs:
             self._want(ref, self.object_path(ref.sha256))
 
-    def poll(self, chunk_bytes: int, now_s: float) -> tuple[m.Want | None, events.Event | None]:
-        """What to ask the coordinator for, and what is complete. Raises as `take`, and `PackError`."""
+    def interrupted(self) -> None:
+        """The connection was lost: what was on its way is asked for again."""
+        self._puller.interrupted()
+
+    def poll(self, limit_bytes: int, now_s: float) -> tuple[m.Want | None, events.Event | None]:
+        """What to ask the coordinator for, in chunks of at most `limit_bytes`, and what is complete.
+
+        Raises as `take`, and `PackError`.
+        """
         if self._puller.busy:
             with self._refusing_after_attempts():
-                return self._puller.poll(chunk_bytes, now_s), None
+                return self._puller.poll(limit_bytes, now_s), None
         if self._pack is None:
             return None, events.Fetched()
         if not self._manifest_read:

@@ -30,12 +30,20 @@ pattern readwrite rankfleet/+/%u/#
 
 
 class Mosquitto:
-    """A Mosquitto of its own, on a port that stays the same over restarts."""
+    """A Mosquitto of its own, on a port that stays the same over restarts; `prefix` stands before its command."""
 
-    host = "127.0.0.1"
-
-    def __init__(self, folder: Path, max_packet_bytes: int | None, users: Mapping[str, str], lines: tuple[str, ...]):
+    def __init__(
+        self,
+        folder: Path,
+        max_packet_bytes: int | None,
+        users: Mapping[str, str],
+        lines: tuple[str, ...],
+        host: str,
+        prefix: tuple[str, ...],
+    ) -> None:
+        self.host = host
         self.port = free_port()
+        self._prefix = prefix
         self._log = folder / "mosquitto.log"
         self._config = folder / "mosquitto.conf"
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,9 +67,11 @@ class Mosquitto:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen([_binary(), "-c", str(self._config)], stdout=log, stderr=log)
+            said_bytes = log.tell()
+            command = [*self._prefix, _binary(), "-c", str(self._config)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not _listens(self.host, self.port):
+        while b" running\n" not in self._log.read_bytes()[said_bytes:]:  # it listens by then, in whatever network
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"Mosquitto did not start: {self._log.read_text()}")
             time.sleep(0.02)
@@ -100,9 +110,9 @@ Server = Mosquitto | Embedded
 def embedded(*, users: Mapping[str, str] = USERS, started: bool = True) -> Iterator[Embedded]:
     """The embedded broker on a port of its own."""
     broker = Embedded(users)
-    if started:
-        broker.start()
     try:
+        if started:
+            broker.start()
         yield broker
     finally:
         broker.kill()
@@ -115,14 +125,16 @@ def mosquitto(
     max_packet_bytes: int | None = None,
     users: Mapping[str, str] = USERS,
     lines: tuple[str, ...] = (),
+    host: str = "127.0.0.1",
+    prefix: tuple[str, ...] = (),
     started: bool = True,
 ) -> Iterator[Mosquitto]:
     """A Mosquitto with a password a user and the ACL of the fleet; `lines` go into its configuration."""
     require_mosquitto()
-    broker = Mosquitto(folder, max_packet_bytes, users, lines)
-    if started:
-        broker.start()
+    broker = Mosquitto(folder, max_packet_bytes, users, lines, host, prefix)
     try:
+        if started:
+            broker.start()
         yield broker
     finally:
         broker.kill()
@@ -151,11 +163,3 @@ def wait_for(link: Link, kind: type[E]) -> E:
 
 def _binary() -> str:
     return shutil.which("mosquitto") or "/usr/sbin/mosquitto"  # which an ordinary user's PATH lacks on Debian
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -4,7 +4,8 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
-    4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own; AdamW's epsilon.
+    4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own; AdamW's epsilon;
+       chunks say their offset.
     3  2026-11-23  rounds for the means of classes; calibration of the loss.
     2  2026-11-23  kept blocks, steps down, and times by micro-batch.
     1  2026-11-22  first.
@@ -275,10 +276,10 @@ class Want(Message, tag="want", frozen=True):
 
 
 class Chunk(Message, tag="chunk", frozen=True):
-    """One chunk of an object."""
+    """One chunk of an object, and where in it the chunk belongs: the sizes asked for may have changed meanwhile."""
 
     sha256: Sha256
-    index: Count
+    offset_bytes: Count
     data: bytes
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ MOST_PACKET_BYTES = 2**28 - 1 + 5
 """The largest packet that MQTT has: a remaining length of 28 bits, and the five bytes before it."""
 JOIN_TIMEOUT_S = 5.0
 MAX_DOUBLINGS = 16
+STABLE_S = 2.0
+"""A connection that held so long starts the delays anew; that of a broker that takes us in and drops us does not."""
 
 _PROTOCOLS = {
     "auto": (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311),
@@ -151,9 +154,11 @@ class MqttLink:
         self._thread.join(JOIN_TIMEOUT_S)
 
     def _keep_connected(self) -> None:
-        dialler, reported = _Dialler(self._settings), ""
+        dialler, reported = _Dialler(self._settings, random.Random()), ""
         while (connection := self._next(dialler)) is not None:
+            began_s = time.monotonic()
             ending = connection.run()
+            lasted_s = time.monotonic() - began_s
             if dialler.falls_back(ending):
                 continue
             if not self._closing.is_set() and (ending.accepted or ending.reason != reported):
@@ -161,7 +166,7 @@ class MqttLink:
             if ending.fatal:
                 return
             reported = ending.reason
-            self._closing.wait(dialler.delay_s(ending))
+            self._closing.wait(dialler.delay_s(ending, lasted_s))
 
     def _next(self, dialler: _Dialler) -> MqttConnection | None:
         with self._lock:
@@ -174,10 +179,11 @@ class MqttLink:
 
 
 class _Dialler:
-    """Which protocol to try next, and when."""
+    """Which protocol to try next, and when; `chance` draws the delays."""
 
-    def __init__(self, settings: MqttSettings) -> None:
+    def __init__(self, settings: MqttSettings, chance: random.Random) -> None:
         self._settings = settings
+        self._chance = chance
         self._candidates = deque(_PROTOCOLS[settings.protocol])
         self._failures = 0
         self.is_settled = False
@@ -196,11 +202,12 @@ class _Dialler:
         self._candidates.rotate()
         return self.protocol == MQTTProtocolVersion.MQTTv311
 
-    def delay_s(self, ending: Ending) -> float:
-        """How long to wait after `ending`."""
-        self._failures = 0 if ending.accepted else self._failures + 1
+    def delay_s(self, ending: Ending, lasted_s: float) -> float:
+        """How long to wait after a connection that ended so, and lasted so long: anything from 0 to a limit that
+        doubles with every one that did not hold."""
+        self._failures = 0 if ending.accepted and lasted_s >= STABLE_S else self._failures + 1
         doubled_s = self._settings.first_retry_s * 2.0 ** min(self._failures, MAX_DOUBLINGS)
-        return random.uniform(0, min(self._settings.longest_retry_s, doubled_s))
+        return self._chance.uniform(0, min(self._settings.longest_retry_s, doubled_s))
 
 
 def _terms(settings: MqttSettings, subscriptions: Sequence[str], will: Will | None) -> Terms:

@@ -6,21 +6,21 @@ from collections import deque
 
 from .errors import PayloadError
 from .messages import Chunk, ObjectRef, Want
+from .pace import Pace
 from .transfer import Receiver, Sink
 
-WINDOW = 16
 TIMEOUT_S = 5.0
 
 
 class Puller:
     """The queue of objects wanted from one peer.
 
-    Chunks are asked for a window at a time. What did not come within `timeout_s` of the last sign of life is asked
-    for again.
+    Chunks are asked for a window at a time, at the `pace` of the link, which outlives the objects. What did not come
+    within `timeout_s` of the last sign of life is asked for again, in smaller chunks.
     """
 
-    def __init__(self, *, window: int = WINDOW, timeout_s: float = TIMEOUT_S) -> None:
-        self._window = window
+    def __init__(self, pace: Pace | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._pace = pace or Pace()
         self._timeout_s = timeout_s
         self._queue: deque[tuple[ObjectRef, Sink]] = deque()
         self._receiver: Receiver | None = None
@@ -43,14 +43,21 @@ class Puller:
         self._receiver = None
         self.mismatches = 0
 
-    def poll(self, chunk_bytes: int, now_s: float) -> Want | None:
-        """What to ask the peer for now, if anything. Raises as `take`."""
-        receiver = self._current(chunk_bytes, now_s)
+    def interrupted(self) -> None:
+        """The connection was lost, ours or the peer's: what was asked for may never come, and is asked for again."""
+        if self._receiver is not None and self._receiver.waits:
+            self._pace.silent()
+            self._receiver.timed_out()
+
+    def poll(self, limit_bytes: int, now_s: float) -> Want | None:
+        """What to ask the peer for now, if anything, in chunks of at most `limit_bytes`. Raises as `take`."""
+        receiver = self._current(limit_bytes, now_s)
         if receiver is None:
             return None
         if now_s - self._alive_s >= self._timeout_s:
-            receiver.timed_out()
+            self.interrupted()
             self._alive_s = now_s
+        receiver.resize(self._pace.chunk_bytes(limit_bytes), self._pace.window)
         return receiver.want()
 
     def wants(self, sha256: bytes) -> bool:
@@ -68,14 +75,16 @@ class Puller:
         if receiver is None or receiver.ref.sha256 != chunk.sha256:
             return None
         self._alive_s = now_s
-        receiver.take(chunk)
+        if receiver.take(chunk):
+            self._pace.came(len(chunk.data), now_s)
         return self._finish(receiver) if receiver.done else None
 
-    def _current(self, chunk_bytes: int, now_s: float) -> Receiver | None:
+    def _current(self, limit_bytes: int, now_s: float) -> Receiver | None:
         """The object being pulled; one whose sink turns out to hold all of it is completed on the way."""
         while self._receiver is None and self._queue:
             ref, sink = self._queue.popleft()
-            receiver = Receiver(ref, sink, chunk_bytes=chunk_bytes, window=self._window)
+            receiver = Receiver(ref, sink, self._pace.chunk_bytes(limit_bytes), self._pace.window)
+            self._pace.paused()
             self._receiver, self._alive_s = receiver, now_s
             if receiver.done:
                 self._finish(receiver)

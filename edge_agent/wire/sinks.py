@@ -13,6 +13,7 @@ from typing import Protocol
 
 from .errors import PayloadError, StoreError
 from .messages import ObjectRef
+from .pace import LEAST_CHUNK_BYTES
 
 MEMORY_LIMIT_BYTES = 64 * 2**20
 _BITMAP_HEAD = struct.Struct(">32sQQ")
@@ -20,12 +21,12 @@ _READ_BYTES = 2**20
 
 
 class Sink(Protocol):
-    """Takes one object in chunks of one size, the last one shorter."""
+    """Takes one object in chunks of whole blocks of `LEAST_CHUNK_BYTES`, the last one shorter."""
 
-    def open(self, ref: ObjectRef, chunk_bytes: int) -> tuple[int, set[int]]:
-        """Prepares for `ref`: the chunk size to use, at most `chunk_bytes`, and the chunks that are here already."""
+    def open(self, ref: ObjectRef) -> bytearray:
+        """Prepares for `ref`; a byte for each of its blocks, which is not zero if the block is here already."""
 
-    def write(self, index: int, data: bytes) -> None:
+    def write(self, offset_bytes: int, data: bytes) -> None:
         """Keeps one chunk."""
 
     def sha256(self) -> bytes:
@@ -45,9 +46,8 @@ class MemorySink:
         self.data = b""
         self._limit_bytes = limit_bytes
         self._buffer = bytearray()
-        self._chunk_bytes = 0
 
-    def open(self, ref: ObjectRef, chunk_bytes: int) -> tuple[int, set[int]]:
+    def open(self, ref: ObjectRef) -> bytearray:
         """Makes room for `ref`; nothing is here yet.
 
         Raises:
@@ -56,12 +56,10 @@ class MemorySink:
         if ref.size_bytes > self._limit_bytes:
             raise PayloadError(f"a {ref.kind} may have {self._limit_bytes} bytes, {ref.size_bytes} are offered")
         self._buffer = bytearray(ref.size_bytes)
-        self._chunk_bytes = chunk_bytes
-        return chunk_bytes, set()
+        return bytearray(_blocks_of(ref))
 
-    def write(self, index: int, data: bytes) -> None:
+    def write(self, offset_bytes: int, data: bytes) -> None:
         """Keeps one chunk."""
-        offset_bytes = index * self._chunk_bytes
         self._buffer[offset_bytes : offset_bytes + len(data)] = data
 
     def sha256(self) -> bytes:
@@ -81,9 +79,9 @@ class MemorySink:
 class FileSink:
     """Into a file, so that the transfer goes on where it was after a restart of the process.
 
-    The chunks lie in `path.part`; `path.bitmap` beside it says what they belong to and has a byte for each, written
-    after the chunk itself. Should a power cut keep the byte and lose the chunk, the sha256 tells, and the object is
-    pulled afresh. `complete` renames the part, flushed to the disk, to `path`.
+    The chunks lie in `path.part`; `path.bitmap` beside it says what they belong to and has a byte for each block,
+    written after the chunk itself. Should a power cut keep the byte and lose the chunk, the sha256 tells, and the
+    object is pulled afresh. `complete` renames the part, flushed to the disk, to `path`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,9 +89,8 @@ class FileSink:
         self._part = path.with_name(path.name + ".part")
         self._bitmap = path.with_name(path.name + ".bitmap")
         self._ref = ObjectRef("nothing", bytes(32), 0)
-        self._chunk_bytes = 0
 
-    def open(self, ref: ObjectRef, chunk_bytes: int) -> tuple[int, set[int]]:
+    def open(self, ref: ObjectRef) -> bytearray:
         """Resumes `ref`, or prepares for it.
 
         Raises:
@@ -101,21 +98,22 @@ class FileSink:
         """
         self._ref = ref
         with self._errors():
-            if not self._resume(chunk_bytes):
-                self._prepare(chunk_bytes)
-            here = {index for index, mark in enumerate(self._marks()) if mark}
-            self._check_room(ref.size_bytes - len(here) * self._chunk_bytes)
-        return self._chunk_bytes, here
+            if not self._may_resume():
+                self._prepare()
+            marks = bytearray(self._marks())
+            self._check_room(min(ref.size_bytes, marks.count(0) * LEAST_CHUNK_BYTES))
+        return marks
 
-    def write(self, index: int, data: bytes) -> None:
+    def write(self, offset_bytes: int, data: bytes) -> None:
         """Keeps one chunk.
 
         Raises:
             StoreError: the disk is full or cannot be written; earlier chunks are kept.
         """
         with self._errors():
-            _write_at(self._part, index * self._chunk_bytes, data)
-            _write_at(self._bitmap, _BITMAP_HEAD.size + index, b"\x01")
+            _write_at(self._part, offset_bytes, data)
+            marks = b"\x01" * -(-len(data) // LEAST_CHUNK_BYTES)
+            _write_at(self._bitmap, _BITMAP_HEAD.size + offset_bytes // LEAST_CHUNK_BYTES, marks)
 
     def sha256(self) -> bytes:
         """Hash of the object.
@@ -151,28 +149,25 @@ class FileSink:
             self._bitmap.unlink(missing_ok=True)
             self._part.unlink(missing_ok=True)
 
-    def _resume(self, chunk_bytes: int) -> bool:
-        """Whether both files are of this object and of chunks that still fit; sets the chunk size if so."""
+    def _may_resume(self) -> bool:
+        """Whether both files are of this object and of blocks of the same size."""
         if not (self._part.is_file() and self._bitmap.is_file()):
             return False
-        head = self._bitmap.read_bytes()[: _BITMAP_HEAD.size]
-        if len(head) < _BITMAP_HEAD.size or self._part.stat().st_size != self._ref.size_bytes:
+        if self._part.stat().st_size != self._ref.size_bytes:
             return False
-        sha256, size_bytes, self._chunk_bytes = _BITMAP_HEAD.unpack(head)
-        same = (sha256, size_bytes) == (self._ref.sha256, self._ref.size_bytes)
-        return same and 0 < self._chunk_bytes <= chunk_bytes and len(self._marks()) == self._count()
+        return self._bitmap.read_bytes()[: _BITMAP_HEAD.size] == self._head() and (
+            len(self._marks()) == _blocks_of(self._ref)
+        )
 
-    def _prepare(self, chunk_bytes: int) -> None:
+    def _prepare(self) -> None:
         """The part first: a bitmap must never speak of another part."""
-        self._chunk_bytes = chunk_bytes
         self._bitmap.unlink(missing_ok=True)
         with self._part.open("wb") as file:
             file.truncate(self._ref.size_bytes)
-        head = _BITMAP_HEAD.pack(self._ref.sha256, self._ref.size_bytes, chunk_bytes)
-        self._bitmap.write_bytes(head + bytes(self._count()))
+        self._bitmap.write_bytes(self._head() + bytes(_blocks_of(self._ref)))
 
-    def _count(self) -> int:
-        return -(-self._ref.size_bytes // self._chunk_bytes)
+    def _head(self) -> bytes:
+        return _BITMAP_HEAD.pack(self._ref.sha256, self._ref.size_bytes, LEAST_CHUNK_BYTES)
 
     def _marks(self) -> bytes:
         return self._bitmap.read_bytes()[_BITMAP_HEAD.size :]
@@ -193,10 +188,10 @@ class FileSink:
     def _room(self) -> str:
         try:
             free_bytes = shutil.disk_usage(self.path.parent).free
-            here = sum(map(bool, self._marks()))
+            missing_blocks = self._marks().count(0)
         except OSError as error:
             return f"{self._ref.size_bytes} bytes are needed, and the disk does not tell what is free ({error})"
-        return _room(max(0, self._ref.size_bytes - here * self._chunk_bytes), free_bytes)
+        return _room(min(self._ref.size_bytes, missing_blocks * LEAST_CHUNK_BYTES), free_bytes)
 
 
 def _room(needed_bytes: int, free_bytes: int) -> str:
@@ -204,6 +199,10 @@ def _room(needed_bytes: int, free_bytes: int) -> str:
         f"{needed_bytes} bytes are still needed and the disk has {free_bytes} free; what came is kept: make room and "
         "start again"
     )
+
+
+def _blocks_of(ref: ObjectRef) -> int:
+    return -(-ref.size_bytes // LEAST_CHUNK_BYTES)
 
 
 def _blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from edge_agent.wire import frame, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire.link import Received
 from edge_agent.wire.memory_link import MemoryBroker, MemoryLink
+from edge_agent.wire.pace import Pace
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.transfer import BytesSource, MemorySink, chunk_bytes_for, serve
 
@@ -41,7 +42,7 @@ class Wire:
     def _pull(self, body: bytes, owner: MemoryLink, taker: MemoryLink, ask: str, answer: str) -> tuple[bytes, int]:
         before = taker.traffic()
         ref = m.ObjectRef("object", hashlib.sha256(body).digest(), len(body))
-        puller, sink = Puller(), MemorySink(len(body))
+        puller, sink = Puller(Pace(first_chunk_bytes=self._chunk_bytes)), MemorySink(len(body))
         puller.add(ref, sink)
         while puller.busy:
             want = puller.poll(self._chunk_bytes, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from coordinator.config import CoordinatorConfig, GuardSettings, HeadSettings
 from coordinator.guard import root_mean_square
 from edge_agent.wire import codec, rowset
 from edge_agent.wire import messages as m
+from edge_agent.wire.pull import Puller
 from edge_agent.wire.ranks import HEAD, unpack_mask
 from tests.coordinator.devices import Devices, Start, an_open_round
 from tests.scripted import (
@@ -170,6 +172,40 @@ def test_a_device_that_declines_in_the_middle_of_its_upload(start: Start, device
     assert gateway.tells(events.Closed)[0].record.contributors == ("pi-1", "pi-3")
     assert gateway.told(events.Refused) == [events.Refused("pi-2", "out of memory", 10**6)]
     assert device.hears(m.Plan).round == 2
+
+
+def test_a_device_that_connects_again_is_asked_at_once_for_what_was_on_its_way(
+    start: Start, devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.intake.Puller", functools.partial(Puller, timeout_s=1e6))
+    _, plans = an_open_round(start, devices)
+    device = devices["pi-1"]
+    device.offer(plans["pi-1"])
+    first = device.hears(m.Want)
+    device.say(m.Hello("0.1.0", None, device.version))
+    again = device.hears(m.Want)
+    assert (again.sha256, again.indices[0]) == (first.sha256, first.indices[0])
+    device._serve(again)
+    device.hears(m.Acknowledged)
+
+
+def test_a_device_that_is_offline_is_asked_for_nothing_until_it_is_back(
+    start: Start, devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.intake.Puller", functools.partial(Puller, timeout_s=0.1))
+    _, plans = an_open_round(start, devices)
+    device = devices["pi-1"]
+    device.offer(plans["pi-1"])
+    device.hears(m.Want)
+    device.hears(m.Want)
+    device.say(m.Offline("the connection was lost"))
+    for _ in range(20):
+        if device.link.receive(0.5) is None:
+            break
+    else:
+        pytest.fail("it is asked again and again")
+    device.say(m.Hello("0.1.0", None, device.version))
+    device.hears(m.Acknowledged)
 
 
 def test_the_same_offer_is_acknowledged_again_whenever_it_comes(start: Start, devices: Devices) -> None:

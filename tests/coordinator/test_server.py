@@ -119,7 +119,7 @@ def test_the_pack_is_pulled_in_chunks(start: Start, devices: Devices, config: Co
     device = devices["pi-1"]
     device.say(m.Hello("0.1.0", None, 0))
     manifest = device.hears(m.Welcome).pack
-    body = device.pull(manifest, chunk_bytes=300)
+    body = device.pull(manifest, chunk_bytes=1024)
     assert body == (config.pack / "manifest.json").read_bytes()
     for entry in msgspec.json.decode(body)["files"].values():
         ref = m.ObjectRef("pack-file", bytes.fromhex(entry["sha256"]), entry["size_bytes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from edge_agent.wire import state as states
 from edge_agent.wire.errors import ConfigError, FetchError, RankfleetError, StoreError
 from edge_agent.wire.memory_link import MemoryBroker
 from edge_agent.wire.pack import WEIGHTS
+from edge_agent.wire.pull import Puller
 from edge_agent.wire.settings import BrokerSettings
 from tests.agents import (
     EXAMPLES,
@@ -140,6 +142,22 @@ def test_a_whole_run(start: Start, gateway: Gateway, tmp_path: Path) -> None:
     agent.ends()
     store = Store(tmp_path / "state" / "agent.db")
     assert store.version() == 1 and store.outgoing() is None
+
+
+def test_what_was_on_its_way_when_the_connection_was_lost_is_asked_for_again_at_once(
+    start: Start, gateway: Gateway, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.fetching.Puller", functools.partial(Puller, timeout_s=1e6))
+    start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    first = gateway.hears(m.Want, serving=False)
+    broker.cut(DEVICE)
+    broker.restore(DEVICE)
+    again = gateway.hears(m.Want, serving=False)
+    assert (again.sha256, again.indices[0]) == (first.sha256, first.indices[0])
+    gateway.serve(again)
+    gateway.hears(m.Ready)
 
 
 def test_an_offer_is_made_again_after_a_restart_and_after_a_lost_connection(

@@ -50,7 +50,8 @@ _EVENT = msgspec.json.Decoder(events.AnyEvent)
 
 @dataclass
 class Settings:
-    """What a test may change of its fleet. `round`, `head`, `training`, `broker` are further lines of those tables."""
+    """What a test may change of its fleet. `round`, `head`, `training`, `broker`, `ranks` are further lines of those
+    tables."""
 
     rounds: int = ROUNDS
     seed: int = 0
@@ -68,6 +69,11 @@ class Settings:
     broker: Mapping[str, Any] = field(default_factory=dict)
     local_training: Mapping[str, Any] = field(default_factory=dict)
     """That table of every agent."""
+    ranks: Mapping[str, Any] = field(default_factory=dict)
+    brokers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Further lines of the `broker` table of single processes, by name."""
+    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What stands before the command of single processes, by name: so they run somewhere else."""
 
 
 def _heed_ctrl_c() -> None:
@@ -266,7 +272,8 @@ class Fleet:
 
     def _launch(self, name: str, arguments: tuple[str, ...], variables: Mapping[str, str]) -> Process:
         log = self.folder / f"{name}.{len(self._started)}.log"
-        self._started.append(Process([sys.executable, *arguments], name, log, variables))
+        command = [*self.settings.prefixes.get(name, ()), sys.executable, *arguments]
+        self._started.append(Process(command, name, log, variables))
         return self._started[-1]
 
     def coordinator_settings(self) -> dict[str, Any]:
@@ -281,11 +288,14 @@ class Fleet:
             "run_dir": "run",
             "seed": settings.seed,
             **users,
-            "broker": {"port": self.port, "password_file": "password", **settings.broker},
+            "broker": {"port": self.port, "password_file": "password", **self._broker_settings("coordinator")},
             "round": {
                 "rounds": settings.rounds, "expected": count, "quorum": count, "grace_s": 1.0, **settings.round,
             },
-            "ranks": {"initial": SLOTS, "target": 1.0, "warmup_rounds": 0, "final_rounds": min(1, settings.rounds - 1)},
+            "ranks": {
+                "initial": SLOTS, "target": 1.0, "warmup_rounds": 0, "final_rounds": min(1, settings.rounds - 1),
+                **settings.ranks,
+            },
             "head": {**({"start": "seed"} if settings.rounds == 1 else {}), **settings.head},
             "training": {"batch_size": 8, "max_tokens": 16, "lr_head": 0.02, **settings.training},
         }  # fmt: skip
@@ -302,8 +312,11 @@ class Fleet:
             **replay,
             "memory": {"budget_bytes": settings.budgets.get(name, BUDGET_BYTES)},
             "training": settings.local_training,
-            "broker": {"port": self.port, "password_file": "../password", **settings.broker},
+            "broker": {"port": self.port, "password_file": "../password", **self._broker_settings(name)},
         }
+
+    def _broker_settings(self, name: str) -> dict[str, Any]:
+        return {**self.settings.broker, **self.settings.brokers.get(name, {})}
 
 
 @contextmanager
@@ -324,10 +337,10 @@ def opened(store: Any) -> Iterator[Any]:
         store.close()
 
 
-def assert_ends_well(coordinator: Process, agents: Mapping[str, Process]) -> None:
+def assert_ends_well(coordinator: Process, agents: Mapping[str, Process], timeout_s: float = TIMEOUT_S) -> None:
     """Every process ends with status 0, and none shows a traceback."""
     for process in (coordinator, *agents.values()):
-        assert process.wait() == 0, process.stderr[-3000:]
+        assert process.wait(timeout_s) == 0, process.stderr[-3000:]
         assert "Traceback" not in process.stderr
 
 

@@ -106,7 +106,7 @@ FROM_COORDINATOR: tuple[m.Message, ...] = (
 )
 BOTH_WAYS: tuple[m.Message, ...] = (
     m.Want(sha256=SHA, chunk_bytes=65_536, indices=(0, 1, 300)),
-    m.Chunk(sha256=SHA, index=300, data=b"\x00\x01\xfe\xff"),
+    m.Chunk(sha256=SHA, offset_bytes=300 * 65_536, data=b"\x00\x01\xfe\xff"),
     m.Missing(sha256=SHA),
 )
 ALL = FROM_AGENT + FROM_COORDINATOR + BOTH_WAYS

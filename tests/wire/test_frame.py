@@ -126,10 +126,10 @@ def test_random_bytes_raise_nothing_but_wire_errors(data: bytes) -> None:
 
 @given(
     data=st.binary(max_size=5000),
-    index=st.integers(0, 2**40),
+    offset_bytes=st.integers(0, 2**40),
     boot=st.integers(0, 2**32 - 1),
     sequence=st.integers(0, frame.MAX_SEQUENCE),
 )
-def test_any_chunk_comes_back(data: bytes, index: int, boot: int, sequence: int) -> None:
-    chunk = m.Chunk(SHA, index, data)
+def test_any_chunk_comes_back(data: bytes, offset_bytes: int, boot: int, sequence: int) -> None:
+    chunk = m.Chunk(SHA, offset_bytes, data)
     assert AGENT.decode(frame.encode(chunk, boot, sequence)) == frame.Envelope(boot, sequence, chunk)

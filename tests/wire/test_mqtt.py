@@ -23,6 +23,7 @@ from edge_agent.wire.messages import Chunk, FromAgent, ObjectRef
 from edge_agent.wire.mqtt import (
     DEFAULT_PACKET_BYTES,
     LEAST_PACKET_BYTES,
+    STABLE_S,
     MqttLink,
     MqttSettings,
     TlsSettings,
@@ -214,14 +215,14 @@ def test_traffic_is_what_was_sent_and_a_little_more(place: Place) -> None:
     assert 500_000 < traffic.bytes_down < 502_000
 
 
-def test_an_object_arrives_in_chunks_that_fill_the_packet_limit(place: Place) -> None:
+def test_an_object_arrives_in_chunks_that_fit_the_packet_limit(place: Place) -> None:
     coordinator, device = place.connected("coordinator", every_up("f")), place.connected("pi-1", DOWN)
     data = random.Random(0).randbytes(5 * DEFAULT_PACKET_BYTES + 11)
     ref = ObjectRef("update", hashlib.sha256(data).digest(), len(data))
     sink = MemorySink()
-    receiver = Receiver(ref, sink, chunk_bytes_for(coordinator.max_payload_bytes), window=8)
+    receiver = Receiver(ref, sink, chunk_bytes_for(coordinator.max_payload_bytes), window=16)
     want = receiver.want()
-    assert want is not None and len(want.indices) == 6
+    assert want is not None and len(want.indices) == 11
     for number, chunk in enumerate(serve(want, BytesSource(data))):
         assert device.publish(UP, frame.encode(chunk, 1, number + 1))
     decoder = frame.Decoder(FromAgent)
@@ -327,7 +328,7 @@ def test_mqtt_5_alone_says_that_the_broker_lacks_it() -> None:
 
 
 def test_the_older_protocol_is_tried_at_once_and_then_in_turn() -> None:
-    dialler = _Dialler(MqttSettings("h", 1, "a", "a", "b"))
+    dialler = _Dialler(MqttSettings("h", 1, "a", "a", "b"), random.Random(0))
     tried = []
     for _ in range(4):
         tried.append((int(dialler.protocol), dialler.falls_back(Ending("", unanswered=True))))
@@ -335,17 +336,40 @@ def test_the_older_protocol_is_tried_at_once_and_then_in_turn() -> None:
 
 
 def test_the_protocol_that_was_accepted_stays() -> None:
-    dialler = _Dialler(MqttSettings("h", 1, "a", "a", "b"))
+    dialler = _Dialler(MqttSettings("h", 1, "a", "a", "b"), random.Random(0))
     assert not dialler.falls_back(Ending("", accepted=True))
     assert not dialler.falls_back(Ending("", unanswered=True))
     assert dialler.protocol == 5
 
 
-def test_delays_double_up_to_the_longest_and_start_anew() -> None:
-    dialler = _Dialler(MqttSettings("h", 1, "a", "a", "b", first_retry_s=1.0, longest_retry_s=5.0))
-    for limit_s in (2.0, 4.0, 5.0, 5.0):
-        assert 0 <= dialler.delay_s(Ending("")) <= limit_s
-    assert dialler.delay_s(Ending("", accepted=True)) <= 1.0
+BACK_OFF = MqttSettings("h", 1, "a", "a", "b", first_retry_s=1.0, longest_retry_s=5.0)
+LOST = Ending("", accepted=True)
+
+
+def drawn(seed: int, limit_s: float) -> tuple[float, ...]:
+    """Delays of many clients that meet with the same four failures, one after another."""
+    dialler = _Dialler(dataclasses.replace(BACK_OFF, longest_retry_s=limit_s), random.Random(seed))
+    return tuple(dialler.delay_s(Ending(""), 0.0) for _ in range(4))
+
+
+def test_delays_are_drawn_from_all_of_a_limit_that_doubles_up_to_the_longest() -> None:
+    clients = [drawn(seed, 5.0) for seed in range(500)]
+    for limit_s, delays in zip((2.0, 4.0, 5.0, 5.0), zip(*clients, strict=True), strict=True):
+        assert 0 <= min(delays) < 0.02 * limit_s
+        assert 0.98 * limit_s < max(delays) <= limit_s
+        assert 0.45 * limit_s < sum(delays) / len(delays) < 0.55 * limit_s
+    assert drawn(7, 5.0) == drawn(7, 5.0)
+
+
+def test_a_connection_that_held_starts_the_delays_anew_and_one_that_was_dropped_at_once_does_not() -> None:
+    limits_s = []
+    for endings in ([(LOST, STABLE_S)], [(LOST, 0.0)] * 2, [(Ending(""), 0.0)] * 2 + [(LOST, STABLE_S)]):
+        delays_s = []
+        for seed in range(500):
+            dialler = _Dialler(BACK_OFF, random.Random(seed))
+            delays_s.append([dialler.delay_s(ending, lasted_s) for ending, lasted_s in endings][-1])
+        limits_s.append(round(max(delays_s)))
+    assert limits_s == [1, 4, 1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_agent.wire.memory_link import MAX_PAYLOAD_BYTES, MemoryLink
-from edge_agent.wire.pull import WINDOW
+from edge_agent.wire.pace import WINDOW
 from profiling.experiments.traffic import Wire
 
 SIZES_BYTES = (1, 1000, MAX_PAYLOAD_BYTES, 3 * MAX_PAYLOAD_BYTES, (WINDOW + 2) * MAX_PAYLOAD_BYTES)
