@@ -140,3 +140,9 @@ def test_shell_scripts_parse() -> None:
 def test_every_command_of_experiments_is_in_their_documentation(command: str) -> None:
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     assert f"rankfleet experiment {command}" in page
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_that_a_page_names_exists(document: Path) -> None:
+    for path, name in re.findall(r"`(tests/[\w./]+\.py)::(\w+)`", document.read_text(encoding="utf-8")):
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
