@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from coordinator.robust import MEDIAN_TRIM
 from edge_agent.wire import messages as m
 from edge_agent.wire import topics
 from edge_agent.wire.errors import MALFORMED, ConfigError
@@ -17,6 +16,8 @@ from edge_agent.wire.settings import BrokerSettings, load_toml, read_text
 Seconds = Annotated[float, Meta(gt=0, le=10**7)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Target = Annotated[float, Meta(gt=0, le=256)]
+MEDIAN_TRIM = 0.5
+"""Leaving out so much at either end leaves the median."""
 
 
 class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,6 @@ from edge_agent.wire.ranks import Layout, Rows
 from edge_agent.wire.rowset import chosen
 
 Float32 = npt.NDArray[np.float32]
-MEDIAN_TRIM = 0.5
 
 
 class RobustAggregator:

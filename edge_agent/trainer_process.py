@@ -39,6 +39,7 @@ from edge_agent.workspace import Workspace, check_digest
 
 REPORT_EVERY_S = 1.0
 MEASURED_STEPS = 2
+NAMED_PERCENT = 101
 UNLIMITED_BYTES = 2**62
 
 
@@ -77,7 +78,11 @@ def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
         raise DataError(f"{job.terms.data} has no training examples")
     capability = job.known or _measure(space, job.link_bytes_per_s)
     longest = max(training.longest, holdout.longest)
-    choose_plan(space, capability, space.layout.full_mask(), _least(space.layout), space.layout.blocks - 1, longest)
+    try:
+        choose_plan(space, capability, space.layout.full_mask(), _least(space.layout), space.layout.blocks - 1, longest)
+    except BudgetError as error:
+        # With the budget that is named the device measures itself again, and may find a little more.
+        raise cost.refusal(job.terms.budget_bytes, error.smallest_budget_bytes * NAMED_PERCENT // 100) from error
     return jobs.MeasureResult(len(training), len(holdout), longest, capability)
 
 

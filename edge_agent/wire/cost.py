@@ -201,7 +201,11 @@ def budget_for(plan_bytes: int) -> int:
 
 def too_small(budget_bytes: int, smallest_bytes: int) -> BudgetError:
     """The error for a budget in which nothing fits, when the smallest plan takes `smallest_bytes`."""
-    smallest_budget_bytes = budget_for(smallest_bytes)
+    return refusal(budget_bytes, budget_for(smallest_bytes))
+
+
+def refusal(budget_bytes: int, smallest_budget_bytes: int) -> BudgetError:
+    """The error for a budget in which nothing fits, which names one that does."""
     return BudgetError(
         f"a budget of {budget_bytes} bytes fits no plan; the smallest that does is {smallest_budget_bytes} bytes: "
         "raise memory.budget_bytes on this device, or use a smaller model or shorter texts",

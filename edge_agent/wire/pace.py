@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-LOGGER = logging.getLogger(__name__)
+LOGGER = logging.getLogger("rankfleet.wire")
 
 LEAST_CHUNK_BYTES = 1024
 """Also the unit in which a receiver books what came: every chunk begins and ends at a multiple of it."""

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from coordinator.robust import MEDIAN_TRIM, RobustAggregator, trimmed_mean
+from coordinator.config import MEDIAN_TRIM
+from coordinator.robust import RobustAggregator, trimmed_mean
 from edge_agent.wire.codec import Update
 from edge_agent.wire.quantise import SCHEMES
 from edge_agent.wire.ranks import HEAD, Layout, Mask, Module, Rows

@@ -12,6 +12,7 @@ import numpy as np
 
 from coordinator import fleet_model
 from coordinator.allocate import Terms, allocate
+from coordinator.config import GuardSettings
 from coordinator.intake import Intake
 from coordinator.roster import Roster
 from coordinator.store import DeviceRow, Store
@@ -22,14 +23,15 @@ from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.container import FORMAT, MAGIC, Kind, Reader, kind_of, seal, unseal
 from edge_agent.wire.cost import Model
 from edge_agent.wire.errors import BudgetError, WireError
+from edge_agent.wire.pace import LEAST_CHUNK_BYTES
 from edge_agent.wire.quantise import SCHEMES
 from edge_agent.wire.ranks import Layout, Module, pack_mask, unpack_mask
 
 LAYOUT = Layout((Module("block.0.query", 0, 6, 4), Module("block.1.ffn", 1, 4, 8)), slots=3, classes=2, d_model=4)
 """That of the golden objects."""
 STATISTICS = statistics_layout(LAYOUT)
-OBJECT = bytes(range(250)) * 4
-CHUNK_BYTES = 256
+OBJECT = bytes(range(250)) * 14
+CHUNK_BYTES = LEAST_CHUNK_BYTES
 BODY_LIMIT_BYTES = 2**20
 
 _FLEET = fleet_model.start(LAYOUT, 4)
@@ -68,9 +70,9 @@ def message_from_agent(data: bytes) -> None:
         importance = np.zeros((len(LAYOUT.modules), LAYOUT.slots))
         allocate(LAYOUT, LAYOUT.full_mask(), importance, message.capability, _TERMS)
     elif isinstance(message, m.Offer):
-        intake = Intake(NO_STORE, LAYOUT)
+        intake = Intake(NO_STORE, LAYOUT, GuardSettings())
         intake.begin("pi", message)
-        list(intake.wants(CHUNK_BYTES, 0.0))
+        list(intake.wants(CHUNK_BYTES, 0.0, lambda _: True))
     else:
         _exchange(message)
 
@@ -164,12 +166,12 @@ def mask(data: bytes) -> None:
 
 
 def chunks(data: bytes) -> None:
-    """Chunks of one object in any order: `index u16 | bytes u16 | from u16` each, of the object or beside it."""
+    """Chunks of one object in any order: `offset u16 | bytes u16 | from u16` each, of the object or beside it."""
     sink = transfer.MemorySink(len(OBJECT))
     receiver = transfer.Receiver(_REF, sink, CHUNK_BYTES, window=2)
-    for index, size_bytes, start in struct.iter_unpack("<HHH", data[: len(data) // 6 * 6]):
+    for offset_bytes, size_bytes, start in struct.iter_unpack("<HHH", data[: len(data) // 6 * 6]):
         receiver.want()
-        receiver.take(m.Chunk(_REF.sha256, index, OBJECT[start : start + size_bytes]))
+        receiver.take(m.Chunk(_REF.sha256, offset_bytes, OBJECT[start : start + size_bytes]))
         if receiver.done:
             receiver.finish()
             assert sink.data == OBJECT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from random import Random
 
@@ -14,6 +15,7 @@ with atheris.instrument_imports(include=["edge_agent", "coordinator"]):
 
 def main() -> None:
     """Does not return: libFuzzer ends the process."""
+    logging.getLogger("rankfleet").setLevel(logging.CRITICAL)  # an accepted refusal is no news here
     program, name, *arguments = sys.argv
     target = TARGETS[name]
     own = {"custom_mutator": _mutator(target)} if target.encoding else {}

@@ -92,7 +92,10 @@ def _network() -> dict[str, list[bytes]]:
     from_agent = [bytes.fromhex(frames[names[message]]) for message in (*FROM_AGENT, *BOTH_WAYS)]
     from_coordinator = [bytes.fromhex(frames[names[message]]) for message in (*FROM_COORDINATOR, *BOTH_WAYS)]
     offer = m.Offer(1, m.ObjectRef("update", bytes(32), 400), REPORT)
-    served = (m.Want(bytes(32), CHUNK_BYTES, (0, 3)), m.Chunk(bytes(32), 3, bytes(len(OBJECT) % CHUNK_BYTES)))
+    served = (
+        m.Want(bytes(32), CHUNK_BYTES, (0, 3)),
+        m.Chunk(bytes(32), 3 * CHUNK_BYTES, bytes(len(OBJECT) % CHUNK_BYTES)),
+    )
     accepted = [msgspec.msgpack.encode(message) for message in (offer, *served)]
     updates = [(GOLDEN / f"update-{name}.bin").read_bytes() for name in SCHEMES]
     deltas = [(GOLDEN / f"delta-{name}.bin").read_bytes() for name in SCHEMES]
@@ -161,7 +164,7 @@ def _statistics(scheme: str) -> bytes:
 
 def _chunks(*indices: int) -> bytes:
     sizes = {index: min(CHUNK_BYTES, len(OBJECT) - index * CHUNK_BYTES) for index in indices}
-    return b"".join(struct.pack("<HHH", index, sizes[index], index * CHUNK_BYTES) for index in indices)
+    return b"".join(struct.pack("<HHH", index * CHUNK_BYTES, sizes[index], index * CHUNK_BYTES) for index in indices)
 
 
 def _bitmap(*marks: int) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -57,7 +56,6 @@ def _network(decode: Decode, share: float, encoding: Encoding | None = None) -> 
 
 _FILES = Path(tempfile.mkdtemp(prefix="rankfleet-fuzz-"))
 atexit.register(shutil.rmtree, _FILES, ignore_errors=True)
-logging.getLogger("rankfleet").setLevel(logging.CRITICAL)  # an accepted refusal is no news here
 
 _CONFIG, _DATA, _PACK, _STORE = (errors.ConfigError,), (errors.DataError,), (errors.PackError,), (errors.StoreError,)
 

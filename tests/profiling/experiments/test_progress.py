@@ -35,8 +35,8 @@ def test_durations_have_two_units(seconds: float, text: str) -> None:
 
 
 def test_titles_tell_the_runs_of_an_experiment_apart() -> None:
-    assert title(make_run()) == "fedara ag_news alpha 0.1 seed 0 lr 0.003"
-    assert title(make_run(alpha=None, extras="int4")) == "fedara+int4 ag_news alpha client seed 0 lr 0.003"
+    assert title(make_run()) == "fedara ag_news alpha 0.1 seed 0 lr 0.009"
+    assert title(make_run(alpha=None, extras="int4")) == "fedara+int4 ag_news alpha client seed 0 lr 0.009"
 
 
 def test_a_finished_run_has_a_line() -> None:

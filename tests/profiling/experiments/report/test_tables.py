@@ -43,7 +43,7 @@ def test_learning_rates_and_what_is_no_default_are_listed(make_result: Make) -> 
     )
     (only,) = group([make_result(options=options)])
     changed = "head.start = seed, training.quantisation = int8, trial.momentum = 0.5"
-    assert options_table(only).rows == [("fedlora", "-", "0.004", "0.03", "0.002", changed)]
+    assert options_table(only).rows == [("fedlora", "-", "0.004", "0.09", "0.006", changed)]
 
 
 def test_what_a_single_seed_cannot_tell_is_a_dash_and_never_zero(make_result: Make) -> None:
