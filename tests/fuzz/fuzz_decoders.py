@@ -100,6 +100,7 @@ def _options(seed: int, findings: Path) -> list[str]:
         f"-rss_limit_mb={RSS_LIMIT_MB}",
         f"-max_len={INPUT_LIMIT_BYTES}",
         f"-timeout={PATIENCE_S}",
+        f"-report_slow_units={PATIENCE_S}",
         f"-artifact_prefix={findings}",
         "-print_final_stats=1",
         "-verbosity=0",
