@@ -66,7 +66,7 @@ class Coordinator:
         self._buckets: dict[str, Bucket] = {}
         self._levels = Levels(config.objectives, store, watch, self._publish_event)
         self._last_update_s: dict[str, float] = {}
-        self._accuracy = measured_accuracies(store).get(self._round.round - 1)
+        self._accuracy = measured_accuracies(store).get(self._model.state.version - 1)
 
     def run(self) -> tuple[str, ...]:
         """Serves until the run is over; returns the devices that did not confirm the final model.

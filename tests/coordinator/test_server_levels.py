@@ -44,3 +44,16 @@ def test_a_model_that_is_not_good_enough_is_a_breach(start: Start, devices: Devi
     all_of(devices, Device.takes_part)
     (poor,) = gateway.tells(events.Objective)
     assert (poor.name, poor.met, poor.value) == ("accuracy", False, 0.6)
+
+
+def test_what_was_measured_last_is_known_after_a_restart_in_an_open_round(
+    start: Start, devices: Devices, config: CoordinatorConfig
+) -> None:
+    gateway = start(config)
+    all_of(devices, Device.join)
+    all_of(devices, Device.takes_part)
+    gateway.tells(events.Opened, 2)
+    gateway.crash()
+    again = start(msgspec.structs.replace(config, objectives=ObjectiveSettings(accuracy=0.99)))
+    (poor,) = again.tells(events.Objective)
+    assert (poor.name, poor.value) == ("accuracy", 0.6)
