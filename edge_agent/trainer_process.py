@@ -110,7 +110,7 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
         phases.enter("evaluate")
         score = _evaluate(space, state, holdout, plan)
         crash_points.reach(Point.TRAINER_EVALUATED)
-        watch = _watch(space, sampler)
+        watch = _watch(space, sampler, job.capability.cost)
         phases.enter("train")
         round_ = Round(space, job, state, plan, trained, examples)
         outcome = round_.learn(watch) if job.plan.work == "train" else round_.look()
@@ -246,6 +246,7 @@ def _made_up_round(space: Workspace, state: ModelState, tokens: Tokens, micro_ba
             sampler,
             budget_bytes=UNLIMITED_BYTES,
             other_bytes=0,
+            file_bytes=0,
             blocks=space.layout.blocks,
             available_bytes=lambda: UNLIMITED_BYTES,
         )
@@ -261,9 +262,14 @@ def _other_bytes(space: Workspace) -> int:
     return space.terms.supervisor_bytes + space.manifest.mapped_working_set_bytes
 
 
-def _watch(space: Workspace, sampler: memory.PeakSampler) -> Watch:
-    budget_bytes, other_bytes = space.terms.budget_bytes, _other_bytes(space)
-    return Watch(sampler, budget_bytes=budget_bytes, other_bytes=other_bytes, blocks=space.layout.blocks)
+def _watch(space: Workspace, sampler: memory.PeakSampler, table: m.CostTable) -> Watch:
+    return Watch(
+        sampler,
+        budget_bytes=space.terms.budget_bytes,
+        other_bytes=_other_bytes(space),
+        file_bytes=table.file_bytes,
+        blocks=space.layout.blocks,
+    )
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,19 @@ class Watch:
         *,
         budget_bytes: int,
         other_bytes: int,
+        file_bytes: int,
         blocks: int,
         available_bytes: Callable[[], int] = memory.available_bytes,
     ) -> None:
-        """`other_bytes` count against the budget beside this process: the supervisor and the mapped working set."""
+        """`other_bytes` count against the budget beside this process: the supervisor and the mapped working set.
+
+        `file_bytes` are the tree's file-backed pages. A system calls them available, for it can take them back; blocks
+        are kept only while it need not (see `wire.cost.plan`).
+        """
         self._sampler = sampler
         self._budget_bytes = budget_bytes
         self._other_bytes = other_bytes
+        self._file_bytes = file_bytes
         self._blocks = blocks
         self._available_bytes = available_bytes
         self.peak_bytes = 0
@@ -75,6 +81,8 @@ class Watch:
             return smaller
         peak_bytes = self._sampler.peak().anonymous_bytes
         needed_bytes = (2 - HEADROOM) * peak_bytes - memory.own().anonymous_bytes
+        if footing.kept_blocks:
+            needed_bytes += self._file_bytes
         available_bytes = self._available_bytes()
         if available_bytes < needed_bytes:
             return self._lower(footing, f"something else left {available_bytes} bytes of this system")

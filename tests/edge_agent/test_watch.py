@@ -15,6 +15,7 @@ BLOCKS = 4
 PLENTY = 2**62
 BUDGET_BYTES = 1000
 OTHER_BYTES = 100
+FILE_BYTES = 200
 
 
 class Memory:
@@ -33,6 +34,7 @@ def watch_of(process: Memory) -> Watch:
         PeakSampler(process.sample),
         budget_bytes=BUDGET_BYTES,
         other_bytes=OTHER_BYTES,
+        file_bytes=FILE_BYTES,
         blocks=BLOCKS,
         available_bytes=lambda: process.available_bytes,
     )
@@ -120,3 +122,14 @@ def test_a_greedy_neighbour_makes_it_step_down_but_never_out(monkeypatch: pytest
         seen.append(footing)
     assert seen[:2] == [Footing(1, BLOCKS - 2), Footing(1, BLOCKS - 1)]
     assert seen[-1] == Footing(1, BLOCKS - 1)
+
+
+def test_blocks_are_kept_only_while_file_pages_have_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Memory(500)
+    monkeypatch.setattr(memory, "own", lambda: Sample(500, 500))
+    watch = watch_of(process)
+    process.available_bytes = FILE_BYTES + 15
+    assert watch.after_step(Footing(2, 0, 3)) == Footing(2, 0, 3)
+    process.available_bytes = FILE_BYTES - 1
+    assert watch.after_step(Footing(2, 0, 3)) == Footing(2, 0, 0)
+    assert watch.after_step(Footing(2, 0, 0)) == Footing(2, 0, 0), "what is left is enough for what it needs"

@@ -32,8 +32,8 @@ MIB = 2**20
 AMPLE_BYTES = 1024 * MIB
 SHARED_BYTES = 288 * MIB
 """What the trainer and its neighbour have together."""
-LEFT_BYTES = 2 * MIB
-"""What the neighbour leaves: enough for what comes and goes within a step, too little for what is kept."""
+LEFT_BYTES = 32 * MIB
+"""What the neighbour leaves: enough for a step, too little for file pages beside what is kept."""
 WIDE = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "max_position_embeddings": 130}
 STEPS = 12
 _NEIGHBOUR = """
