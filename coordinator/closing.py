@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 
@@ -12,8 +13,9 @@ from coordinator.events import RoundRecord
 from coordinator.fallback import last_good
 from coordinator.fleet_model import Closing, FleetModel, Rules
 from coordinator.guard import clipped
+from coordinator.lateness import weight
 from coordinator.plans import Planner
-from coordinator.records import accuracy_of, make_record, mean_loss, measured_accuracies, reports_of
+from coordinator.records import accuracy_of, make_record, mean_loss, measured_accuracies, timely_reports
 from coordinator.round import Close
 from coordinator.store import Store
 from edge_agent.wire import codec, crash_points
@@ -40,17 +42,18 @@ class Closer:
         good = self._last_good(model, action)
         if good is not None:
             closing = fleet_model.return_to(good, closing)
-        record = make_record(self._store, action, closing, rules.budget_ranks, wall_s)
+        record = make_record(self._store, self._config.round, action, closing, rules.budget_ranks, wall_s)
         checkpoint = fleet_model.to_checkpoint(closing.model)
         crash_points.reach(Point.COORDINATOR_AGGREGATED)
-        self._store.close_round(action.round, checkpoint, closing.delta, msgspec.json.encode(record))
+        late_rounds = self._config.round.late_rounds
+        self._store.close_round(action.round, checkpoint, closing.delta, msgspec.json.encode(record), late_rounds)
         return closing.model, record
 
     def _aggregated(self, model: FleetModel, action: Close, rules: Rules) -> Closing:
         updates = self._updates(action)
         if self._planner.work(action.round) != "train":
             return fleet_model.start_head(model, updates, rules.scheme)
-        loss = mean_loss(reports_of(self._store, action.round))
+        loss = mean_loss(timely_reports(self._store, action.round))
         return fleet_model.close_round(model, updates, loss, rules)
 
     def _updates(self, action: Close) -> Iterator[codec.Update]:
@@ -59,11 +62,19 @@ class Closer:
         for device in action.contributors:
             body = self._store.contribution_body(action.round, device)
             update = codec.decode_update(body, layout, limit_bytes=limit_bytes)
-            yield update if layout is not self._planner.layout else clipped(update, self._config.guard.rms_limit)
+            yield update if layout is not self._planner.layout else self._tempered(update, action.round)
+
+    def _tempered(self, update: codec.Update, number: int) -> codec.Update:
+        """An update of training as it counts in round `number`: not larger, nor weightier, than it may be."""
+        late_rounds = number - update.round
+        if late_rounds:
+            weighs = weight(update.examples, late_rounds, self._config.round.late_exponent)
+            update = replace(update, examples=weighs)
+        return clipped(update, self._config.guard.rms_limit)
 
     def _last_good(self, model: FleetModel, action: Close) -> FleetModel | None:
         """The model to return to, where the devices found `model` worse than an earlier one by more than the margin."""
-        accuracy = accuracy_of(reports_of(self._store, action.round).values())
+        accuracy = accuracy_of(timely_reports(self._store, action.round).values())
         if accuracy is None:
             return None
         version, kept = model.state.version, {one.version: one for one in self._store.checkpoints()}

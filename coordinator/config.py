@@ -37,6 +37,10 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Updates that a round needs no more than: it closes with so many. 0: every ready device takes part."""
     over_selection: Annotated[float, Meta(ge=1, le=10)] = 1.0
     """How many times as many devices as `cohort` get a plan, drawn anew each round: the slowest are not waited for."""
+    late_rounds: m.Count = 0
+    """For how many rounds after its own an update is still taken, into the round that is open then; 0: not at all."""
+    late_exponent: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    """One that is late by `n` rounds weighs `(1 + n) ** -late_exponent` of its examples."""
 
 
 class RankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -106,7 +106,8 @@ class Objective(Watched, frozen=True, tag="objective"):
 
 class RoundRecord(msgspec.Struct, frozen=True):
     """What a closed round leaves on record. `accuracy` is of the model that the round started from, over the hold-outs
-    of its contributors; None where they hold nothing out. `loss` is None where nobody trained. Bytes are sizes of the
+    of its contributors; None where they hold nothing out. `loss` is None where nobody trained. Late updates tell of
+    older models, and are in neither. Bytes are sizes of the
     encoded objects."""
 
     round: int
@@ -127,6 +128,8 @@ class RoundRecord(msgspec.Struct, frozen=True):
     wall_s: float
     returned_to: int | None = None
     """The earlier version that the fleet returned to, whose state is that of `version`; None if it went on."""
+    late: dict[str, int] = {}
+    """By how many rounds the updates were late that were, by device: these weigh less in `examples`."""
 
 
 class Closed(Watched, frozen=True, tag="closed"):

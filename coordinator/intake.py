@@ -24,6 +24,7 @@ from edge_agent.wire.ranks import Layout, unpack_mask
 
 class _Pull(NamedTuple):
     offer: m.Offer
+    number: int
     puller: Puller
     sink: transfer.MemorySink
 
@@ -39,8 +40,8 @@ class Intake:
         self._pulls: dict[str, _Pull] = {}
         self._paces: dict[str, Pace] = {}
 
-    def begin(self, device: str, offer: m.Offer) -> None:
-        """Begins to pull what `device` offers; the same update on its way already goes on.
+    def begin(self, device: str, offer: m.Offer, number: int) -> None:
+        """Begins to pull what `device` offers, to count in round `number`; the same on its way already goes on.
 
         Raises:
             PayloadError: nothing to pull, more than an update can have, or an impossible report.
@@ -53,7 +54,7 @@ class Intake:
             return
         sink = transfer.MemorySink(self._limit_bytes)
         pace = self._paces.setdefault(device, Pace())
-        self._pulls[device] = _Pull(offer, Puller(pace), sink)
+        self._pulls[device] = _Pull(offer, number, Puller(pace), sink)
         self._pulls[device].puller.add(offer.update, sink)
 
     def interrupted(self, device: str) -> None:
@@ -87,13 +88,18 @@ class Intake:
             crash_points.reach(Point.COORDINATOR_CHUNK_TAKEN)
             return None
         offer = self._pulls.pop(device).offer
-        self._check(device, offer, pull.sink.data)
+        self._check(device, pull)
         report = msgspec.msgpack.encode(offer.report)
-        contribution = Contribution(device, offer.update.sha256, report, pull.sink.data)
+        contribution = Contribution(device, offer.update.sha256, report, pull.sink.data, offer.round)
         crash_points.reach(Point.COORDINATOR_UPDATE_CHECKED)
-        self._store.keep_contribution(offer.round, contribution)
+        self._store.keep_contribution(pull.number, contribution)
         crash_points.reach(Point.COORDINATOR_UPDATE_STORED)
         return offer
+
+    def origin(self, device: str) -> int | None:
+        """The round that the update on its way from a device was made for, if one is on its way."""
+        pull = self._pulls.get(device)
+        return None if pull is None else pull.offer.round
 
     def drop(self, device: str) -> None:
         """Forgets what is on its way from a device."""
@@ -103,25 +109,32 @@ class Intake:
         """Forgets everything on its way: its round is over."""
         self._pulls.clear()
 
-    def _check(self, device: str, offer: m.Offer, body: bytes) -> None:
-        plan = msgspec.msgpack.decode(self._store.plans(offer.round)[device], type=m.Plan)
+    def _check(self, device: str, pull: _Pull) -> None:
+        offer = pull.offer
+        plan = self._plan(device, offer.round)
         if (offer.report.loss is None) != (plan.work != "train"):
             raise PayloadError(f"a report of a round of {plan.work} has the loss {offer.report.loss}")
         layout = update_layout(self._layout, plan.work)
         allowed = unpack_mask(plan.trained, self._layout) if plan.work == "train" else None
-        update = codec.decode_update(body, layout, limit_bytes=self._limit_bytes, allowed=allowed)
+        update = codec.decode_update(pull.sink.data, layout, limit_bytes=self._limit_bytes, allowed=allowed)
         found = (update.round, update.version, update.examples)
         expected = (offer.round, plan.version, offer.report.examples)
         if found != expected:
             raise PayloadError(f"an update of round, version and examples {expected} was due, got {found}")
         if plan.work == "train":
             self._check_size(update)
-        others = sum(report.examples for report in reports_of(self._store, offer.round).values())
+        others = sum(report.examples for report in reports_of(self._store, pull.number).values())
         if others + update.examples > codec.MAX_EXAMPLES:
             raise PayloadError(
                 f"a round counts at most {codec.MAX_EXAMPLES} examples, this update would bring it to "
                 f"{others + update.examples}"
             )
+
+    def _plan(self, device: str, number: int) -> m.Plan:
+        body = self._store.plan(number, device)
+        if body is None:
+            raise PayloadError(f"{device} had no part in round {number}")
+        return msgspec.msgpack.decode(body, type=m.Plan)
 
     def _check_size(self, update: codec.Update) -> None:
         found = root_mean_square(update)

@@ -87,6 +87,7 @@ class Planner:
             budget_ranks=self.rules(model, number).budget_ranks,
             lowest_block=allocation.lowest_block,
             deadline_s=self._config.round.deadline_s,
+            late_rounds=self._config.round.late_rounds if self.work(number) == "train" else 0,
         )
 
     def final(self, model: FleetModel, version: int) -> m.Final:

@@ -7,26 +7,33 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from coordinator.automatic import Sign
+from coordinator.config import RoundSettings
 from coordinator.events import RoundRecord
 from coordinator.fleet_model import Closing
+from coordinator.lateness import weight
 from coordinator.round import Close
 from coordinator.store import Store
 from edge_agent.wire import messages as m
 
 
-def make_record(store: Store, action: Close, closing: Closing, budget_ranks: int, wall_s: float) -> RoundRecord:
+def make_record(
+    store: Store, settings: RoundSettings, action: Close, closing: Closing, budget_ranks: int, wall_s: float
+) -> RoundRecord:
     """What round `action.round` leaves on record; means are weighted by examples."""
-    reports = reports_of(store, action.round)
+    reports, late = reports_of(store, action.round), store.late(action.round)
+    timely = timely_reports(store, action.round)
     mask = closing.model.state.mask
-    examples = sum(report.examples for report in reports.values())
-    loss = mean_loss(reports)
+    examples = sum(
+        weight(report.examples, late.get(device, 0), settings.late_exponent) for device, report in reports.items()
+    )
+    loss = mean_loss(timely)
     return RoundRecord(
         round=action.round,
         version=closing.model.state.version,
         contributors=action.contributors,
         examples=examples,
         loss=loss,
-        accuracy=accuracy_of(reports.values()),
+        accuracy=accuracy_of(timely.values()),
         ranks_alive=int(mask.sum()),
         modules_alive=int(mask.any(axis=1).sum()),
         budget_ranks=budget_ranks,
@@ -36,6 +43,7 @@ def make_record(store: Store, action: Close, closing: Closing, budget_ranks: int
         delta_bytes=len(closing.delta),
         wall_s=wall_s,
         returned_to=closing.returned_to,
+        late=late,
     )
 
 
@@ -43,6 +51,12 @@ def reports_of(store: Store, number: int) -> dict[str, m.RoundReport]:
     """Reports of the devices that contributed to round `number`."""
     rows = store.contributors(number)
     return {device: msgspec.msgpack.decode(body, type=m.RoundReport) for device, (_, body) in rows.items()}
+
+
+def timely_reports(store: Store, number: int) -> dict[str, m.RoundReport]:
+    """The same, of those whose update was made for this round: what late ones tell is of an older model."""
+    late = store.late(number)
+    return {device: report for device, report in reports_of(store, number).items() if device not in late}
 
 
 def mean_loss(reports: Mapping[str, m.RoundReport]) -> float | None:

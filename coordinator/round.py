@@ -68,6 +68,15 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class StoredLate:
+    """A device's update of an earlier round is on disk, to be counted in `round`."""
+
+    device: str
+    round: int
+    now_s: float
+
+
+@dataclass(frozen=True)
 class Declined:
     """A device cannot take part in this round, or its update was refused."""
 
@@ -90,7 +99,7 @@ class Tick:
     now_s: float
 
 
-Event = Ready | Lost | Stored | Declined | Closed | Tick
+Event = Ready | Lost | Stored | StoredLate | Declined | Closed | Tick
 
 
 # Actions
@@ -205,6 +214,13 @@ def _stored(state: State, event: Stored) -> Step:
     return _try_close(replace(state, parts={**state.parts, event.device: Part.STORED}), event.now_s)
 
 
+def _stored_late(state: State, event: StoredLate) -> Step:
+    """The device's part in the open round, whether it was asked or not."""
+    if state.phase is not Phase.OPEN or event.round != state.round:
+        return state, ()
+    return _try_close(replace(state, parts={**state.parts, event.device: Part.STORED}), event.now_s)
+
+
 def _declined(state: State, event: Declined) -> Step:
     if not _takes_part(state, event) or state.parts[event.device] is Part.STORED:
         return state, ()
@@ -308,6 +324,7 @@ _HANDLERS: dict[type, Callable[[State, Any], Step]] = {
     Ready: _ready,
     Lost: _lost,
     Stored: _stored,
+    StoredLate: _stored_late,
     Declined: _declined,
     Closed: _closed,
     Tick: _tick,

@@ -24,6 +24,7 @@ from coordinator.desk import Desk
 from coordinator.farewell import LEAVE, Farewell
 from coordinator.guard import Bucket, take
 from coordinator.intake import Intake
+from coordinator.lateness import Place, place_of
 from coordinator.levels import Levels
 from coordinator.objectives import Facts
 from coordinator.plans import Planner
@@ -120,7 +121,7 @@ class Coordinator:
         if not plans:
             return state
         stored = self._store.contributors(state.round + 1)
-        parts = {name: rounds.Part.STORED if name in stored else rounds.Part.PENDING for name in plans}
+        parts = dict.fromkeys(plans, rounds.Part.PENDING) | dict.fromkeys(stored, rounds.Part.STORED)
         return rounds.reopen(state, parts, now_s)
 
     # What the link says
@@ -204,50 +205,63 @@ class Coordinator:
         return rounds.Declined(device, message.round, time.monotonic())
 
     def _on_offer(self, device: str, message: m.Offer) -> rounds.Declined | None:
-        stored = self._store.contributors(message.round).get(device)
-        if stored is not None and stored[0] == message.update.sha256:
+        place = self._place_of(device, message.round)
+        if self._store.holds(message.round, device, message.update.sha256):
             self._desk.send(device, m.Acknowledged(message.round, message.update.sha256))
-        elif self._round.phase is not rounds.Phase.OPEN or message.round != self._round.round:
-            self._desk.send(device, m.Rejected(message.round, f"round {message.round} is not open", False))
-        elif not self._is_awaited(device):
-            self._desk.send(device, m.Rejected(message.round, "this round has no place for another update", False))
-        else:
+        elif place in (Place.OPEN, Place.LATE):
             return self._begin_pull(device, message)
+        elif place is Place.NONE:
+            why = f"round {message.round} has no place for it, round {self._round.round} is the last that opened"
+            self._desk.send(device, m.Rejected(message.round, why, False))
+        self._plan_again(device, message.round)
         return None
+
+    def _place_of(self, device: str, number: int) -> Place:
+        """Where an update for round `number` could count; statistics of the classes are of use in their own only."""
+        place = place_of(self._round, device, number)
+        return place if place is Place.OPEN or self._planner.work(number) == "train" else Place.NONE
+
+    def _plan_again(self, device: str, number: int) -> None:
+        """A device heard what became of its update for round `number`: it need not wait for a later one's plan."""
+        body = self._store.plan(self._round.round, device)
+        if number < self._round.round and self._is_awaited(device) and body is not None:
+            self._desk.send(device, msgspec.msgpack.decode(body, type=m.Plan))
 
     def _begin_pull(self, device: str, offer: m.Offer) -> rounds.Declined | None:
         try:
-            self._intake.begin(device, offer)
+            self._intake.begin(device, offer, self._round.round)
         except PayloadError as error:
-            return self._refuse_update(device, error)
+            return self._refuse_update(device, offer.round, error)
         return None
 
-    def _on_chunk(self, device: str, message: m.Chunk) -> rounds.Stored | rounds.Declined | None:
-        if not self._is_awaited(device):
+    def _on_chunk(self, device: str, message: m.Chunk) -> rounds.Event | None:
+        number = self._intake.origin(device)
+        if number is None or self._place_of(device, number) not in (Place.OPEN, Place.LATE):
             self._intake.drop(device)
             return None
         try:
             offer = self._intake.take(device, message, time.monotonic())
         except PayloadError as error:
-            return self._refuse_update(device, error)
+            return self._refuse_update(device, number, error)
         return None if offer is None else self._acknowledge(device, offer)
 
-    def _acknowledge(self, device: str, offer: m.Offer) -> rounds.Stored:
+    def _acknowledge(self, device: str, offer: m.Offer) -> rounds.Stored | rounds.StoredLate:
         """The update is in the store. Its device has come to the version that it trained from."""
-        self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, self._model.state.version))
+        self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, offer.round - 1))
         self._desk.send(device, m.Acknowledged(offer.round, offer.update.sha256))
         crash_points.reach(Point.COORDINATOR_ACKNOWLEDGED)
         self._watch(events.Received(device, offer.round, offer.report))
         self._last_update_s[device] = time.monotonic()
-        return rounds.Stored(device, offer.round, time.monotonic())
+        stored = rounds.Stored if offer.round == self._round.round else rounds.StoredLate
+        return stored(device, self._round.round, time.monotonic())
 
-    def _refuse_update(self, device: str, error: PayloadError) -> rounds.Declined:
-        """The round goes on without it."""
-        number = self._round.round
+    def _refuse_update(self, device: str, number: int, error: PayloadError) -> rounds.Declined | None:
+        """The open round goes on without it. A device whose late update it was still has its part in it."""
         self._intake.drop(device)
         self._watch(events.Refused(device, str(error)))
         self._desk.reject(device, error, number)
-        return rounds.Declined(device, number, time.monotonic())
+        self._plan_again(device, number)
+        return rounds.Declined(device, number, time.monotonic()) if number == self._round.round else None
 
     def _is_online(self, device: str) -> bool:
         return self._desk.roster[device].online

@@ -30,6 +30,7 @@ CREATE TABLE delta (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, body BLOB
 CREATE TABLE plan (round INTEGER NOT NULL, device TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (round, device));
 CREATE TABLE contribution (
     round INTEGER NOT NULL, device TEXT NOT NULL, sha256 BLOB NOT NULL, report BLOB NOT NULL, body BLOB,
+    origin INTEGER NOT NULL,
     PRIMARY KEY (round, device)
 );
 CREATE TABLE round (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
@@ -50,6 +51,12 @@ def _keep_several_checkpoints(db: sqlite3.Connection) -> None:
     for version, state, residual, scores in former:
         sealed = scores + hashlib.sha256(scores).digest()
         db.execute("INSERT INTO checkpoint VALUES (?, ?, ?, ?)", (version, state, residual, sealed))
+
+
+def _add_origin(db: sqlite3.Connection) -> None:
+    """From version 2, in which every update counted in the round that it was made for."""
+    db.execute("ALTER TABLE contribution ADD COLUMN origin INTEGER NOT NULL DEFAULT 0")
+    db.execute("UPDATE contribution SET origin = round")
 
 
 class Checkpoint(NamedTuple):
@@ -73,19 +80,23 @@ class DeviceRow(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """One device's update of one round; `body` is None once the round is closed."""
+    """One device's update as it counts in one round; `body` is None once the round is closed.
+
+    `origin` is the round that it was made for: an earlier one where it came late.
+    """
 
     device: str
     sha256: bytes
     report: bytes
     body: bytes | None
+    origin: int
 
 
 class Store(Database):
     """The coordinator's database."""
 
     schema = _SCHEMA
-    migrations = (_keep_several_checkpoints,)
+    migrations = (_keep_several_checkpoints, _add_origin)
 
     def run_id(self) -> bytes:
         """16 random bytes that tell this run from any other, drawn when first asked for."""
@@ -136,6 +147,11 @@ class Store(Database):
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO plan VALUES (?, ?, ?)", (number, device, body))
 
+    def plan(self, number: int, device: str) -> bytes | None:
+        """The encoded plan of one device for round `number`, if it is still kept."""
+        row = self._one("SELECT body FROM plan WHERE round = ? AND device = ?", number, device)
+        return None if row is None else row[0]
+
     def plans(self, number: int) -> dict[str, bytes]:
         """Encoded plans of round `number` by device."""
         return dict(self._all("SELECT device, body FROM plan WHERE round = ? ORDER BY device", number))
@@ -147,7 +163,17 @@ class Store(Database):
             StoreError: it could not be written, so it must not be acknowledged.
         """
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO contribution VALUES (?, ?, ?, ?, ?)", (number, *row))
+            db.execute("INSERT OR IGNORE INTO contribution VALUES (?, ?, ?, ?, ?, ?)", (number, *row))
+
+    def holds(self, number: int, device: str, sha256: bytes) -> bool:
+        """Whether this update of the device counts, in round `number` that it was made for or a later one."""
+        query = "SELECT 1 FROM contribution WHERE round >= ? AND device = ? AND sha256 = ?"
+        return self._one(query, number, device, sha256) is not None
+
+    def late(self, number: int) -> dict[str, int]:
+        """By how many rounds the updates of round `number` were late that were, by device."""
+        query = "SELECT device, round - origin FROM contribution WHERE round = ? AND origin < round ORDER BY device"
+        return dict(self._all(query, number))
 
     def contributors(self, number: int) -> dict[str, tuple[bytes, bytes]]:
         """Sha256 and encoded report of each update of round `number`, by device."""
@@ -161,10 +187,13 @@ class Store(Database):
             raise StoreError(f"{self.path} has no update of {device} for round {number}")
         return bytes(row[0])
 
-    def close_round(self, number: int, checkpoint: Checkpoint, delta: bytes, record: bytes) -> None:
+    def close_round(
+        self, number: int, checkpoint: Checkpoint, delta: bytes, record: bytes, late_rounds: int = 0
+    ) -> None:
         """Writes all that a closed round leaves behind, and drops the bodies of its updates.
 
-        Where the delta is empty, devices come to this version by the snapshot.
+        Where the delta is empty, devices come to this version by the snapshot. The plans of the last `late_rounds`
+        rounds are kept, for updates that are still taken.
         """
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", checkpoint)
@@ -174,7 +203,7 @@ class Store(Database):
                 db.execute("INSERT OR REPLACE INTO delta VALUES (?, ?, ?)", (checkpoint.version, digest, delta))
             db.execute("INSERT OR REPLACE INTO round VALUES (?, ?)", (number, record))
             db.execute("UPDATE contribution SET body = NULL WHERE round = ?", (number,))
-            db.execute("DELETE FROM plan WHERE round = ?", (number,))
+            db.execute("DELETE FROM plan WHERE round <= ?", (number - late_rounds,))
             crash_points.reach(Point.COORDINATOR_COMMITTING)
 
     def delta_sizes(self, after: int) -> list[tuple[int, bytes, int]]:

@@ -233,6 +233,8 @@ class Agent:
             self._runner.stop()
         elif isinstance(action, events.Settle):
             self._store.settle(action.round)
+        elif isinstance(action, events.Discard):
+            self._store.discard(action.round)
         elif isinstance(action, events.Exit):
             self._exit = action
         else:

@@ -146,16 +146,26 @@ def _measured(state: State, event: events.Measured) -> Step:
     return state, _repeat(state)
 
 
-def _plan(state: State, event: m.Plan) -> Step:
-    if state.phase is Phase.OFFERING and state.offer is not None and state.offer.round == event.round:
-        return state, (events.Send(state.offer),)
-    return _catch_up(state, event)
+def _work(state: State, work: m.Plan | m.Final) -> Step:
+    """Turns to `work`, but not before it is known what became of the update at hand: it may have been counted."""
+    if state.phase is Phase.OFFERING:
+        return state, (events.Send(_required(state.offer)),)
+    if state.phase is Phase.TRAINING and _is_still_taken(state.work, work):
+        return state, ()
+    return _catch_up(state, work)
+
+
+def _is_still_taken(training: m.Plan | m.Final | None, other: m.Plan | m.Final) -> bool:
+    """Whether the update of the round that trains is of use while the round of `other` is open."""
+    if not isinstance(training, m.Plan) or not isinstance(other, m.Plan):
+        return False
+    return 0 < other.round - training.round <= training.late_rounds
 
 
 def _catch_up(state: State, work: m.Plan | m.Final) -> Step:
     """Turns to `work`, from whatever is at hand, unless that is the same, or newer: messages may be late."""
     working = state.phase in _WORKING
-    if not working and state.phase not in (Phase.IDLE, Phase.OFFERING):
+    if not working and state.phase is not Phase.IDLE:
         return state, ()
     if (working and state.work == work) or work.version < _reached(state):
         return state, ()
@@ -233,7 +243,7 @@ def _rejected(state: State, event: m.Rejected) -> Step:
     offer = state.offer
     if state.phase is not Phase.OFFERING or offer is None or offer.round != event.round:
         return state, ()
-    return replace(state, phase=Phase.IDLE, work=None, offer=None), (events.Settle(offer.round),)
+    return replace(state, phase=Phase.IDLE, work=None, offer=None), (events.Discard(offer.round),)
 
 
 def _final_kept(state: State, event: events.FinalKept) -> Step:
@@ -265,9 +275,9 @@ _HANDLERS: dict[type, Callable[[State, Any], Step]] = {
     events.FinalKept: _final_kept,
     events.JobFailed: _job_failed,
     m.Welcome: _welcome,
-    m.Plan: _plan,
+    m.Plan: _work,
     m.Acknowledged: _acknowledged,
     m.Rejected: _rejected,
-    m.Final: _catch_up,
+    m.Final: _work,
     m.Leave: _leave,
 }

@@ -163,13 +163,20 @@ class Settle:
 
 
 @dataclass(frozen=True)
+class Discard:
+    """The coordinator will never take the update of this round: drop it, and what it did to the residual."""
+
+    round: int
+
+
+@dataclass(frozen=True)
 class Exit:
     """End the agent. `failure` is None for an orderly end."""
 
     failure: str | None
 
 
-Action = Send | Join | FetchPack | Measure | Fetch | Train | KeepFinal | StopJob | Settle | Exit
+Action = Send | Join | FetchPack | Measure | Fetch | Train | KeepFinal | StopJob | Settle | Discard | Exit
 
 
 HEARD: dict[type, Point] = {

@@ -24,7 +24,7 @@ CREATE TABLE model (
 );
 CREATE TABLE outbox (
     only INTEGER PRIMARY KEY CHECK (only = 0), round INTEGER NOT NULL, sha256 BLOB NOT NULL, body BLOB NOT NULL,
-    report BLOB NOT NULL
+    report BLOB NOT NULL, former BLOB NOT NULL
 );
 {_MIDWAY};
 """
@@ -35,8 +35,14 @@ def _add_midway(db: sqlite3.Connection) -> None:
     db.execute(_MIDWAY)
 
 
+def _add_former(db: sqlite3.Connection) -> None:
+    """From version 2, which kept no residual to return to: that of an update which waits stays as it is."""
+    db.execute("ALTER TABLE outbox ADD COLUMN former BLOB NOT NULL DEFAULT x''")
+    db.execute("UPDATE outbox SET former = coalesce((SELECT residual FROM model), x'')")
+
+
 class Model(NamedTuple):
-    """The model state on disk: `state` and `residual` as encoded bytes."""
+    """The model state on disk: `state` and `residual` as encoded bytes; a residual of all zeros may be empty."""
 
     version: int
     state: bytes
@@ -56,7 +62,7 @@ class Store(Database):
     """The agent's database. One process of the agent writes at a time."""
 
     schema = _SCHEMA
-    migrations = (_add_midway,)
+    migrations = (_add_midway, _add_former)
 
     def forget_fleet(self) -> None:
         """Drops the model, the outbox and what was being trained: the agent joins a fleet with other terms."""
@@ -82,11 +88,15 @@ class Store(Database):
             db.execute("INSERT OR REPLACE INTO model VALUES (0, ?, ?, ?)", model)
 
     def keep_round(self, model: Model, outgoing: Outgoing) -> None:
-        """Replaces the model state and the update to send, together; its training is over."""
+        """Replaces the model state and the update to send, together; its training is over.
+
+        The residual from before is kept until it is known what becomes of the update.
+        """
         with self._transaction() as db:
             db.execute("DELETE FROM midway")
+            former = "coalesce((SELECT residual FROM model), x'')"
+            db.execute(f"INSERT OR REPLACE INTO outbox VALUES (0, ?, ?, ?, ?, {former})", outgoing)
             db.execute("INSERT OR REPLACE INTO model VALUES (0, ?, ?, ?)", model)
-            db.execute("INSERT OR REPLACE INTO outbox VALUES (0, ?, ?, ?, ?)", outgoing)
             crash_points.reach(Point.TRAINER_COMMITTING)
 
     def keep_midway(self, head: bytes, tables: Iterable[tuple[str, bytes]]) -> None:
@@ -113,6 +123,13 @@ class Store(Database):
         return None if row is None else Outgoing(*row)
 
     def settle(self, number: int) -> None:
-        """Drops the update of round `number`: the coordinator has it, or will never take it."""
+        """Drops the update of round `number`: the coordinator has it."""
         with self._transaction() as db:
+            db.execute("DELETE FROM outbox WHERE round = ?", (number,))
+
+    def discard(self, number: int) -> None:
+        """Drops the update of round `number`, which the coordinator never took, and what it did to the residual."""
+        with self._transaction() as db:
+            waits = "EXISTS (SELECT 1 FROM outbox WHERE round = ?)"
+            db.execute(f"UPDATE model SET residual = (SELECT former FROM outbox) WHERE {waits}", (number,))
             db.execute("DELETE FROM outbox WHERE round = ?", (number,))

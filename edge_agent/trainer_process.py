@@ -97,6 +97,8 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     made = space.store.outgoing()
     if made is not None and made.round == job.plan.round:
         return jobs.TrainResult(job.plan.round)
+    if made is not None:  # its round closed before it was offered
+        space.store.discard(made.round)
     state = space.state(job.deltas)
     check_digest(state, job.plan.version, job.plan.state_sha256)
     crash_points.reach(Point.TRAINER_CAUGHT_UP)

@@ -118,7 +118,9 @@ class Workspace(LocalModel):
     def residual(self) -> Rows:
         """What quantisation lost so far."""
         model = self.store.model()
-        return self.layout.empty_rows() if model is None else states.from_bytes(model.residual, self.layout).rows
+        if model is None or not model.residual:
+            return self.layout.empty_rows()
+        return states.from_bytes(model.residual, self.layout).rows
 
     def model(self, state: ModelState, residual: Rows) -> Model:
         """`state` and `residual` as the store keeps them."""

@@ -129,6 +129,7 @@ def _whole_plan(terms: jobs.Terms) -> m.Plan:
         budget_ranks=layout.ranks,
         lowest_block=0,
         deadline_s=DEADLINE_S,
+        late_rounds=0,
     )
 
 

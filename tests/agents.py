@@ -95,6 +95,7 @@ def plan_for(state: ModelState, refs: tuple[m.ObjectRef, ...] = (), **changes: o
         budget_ranks=int(state.mask.sum()),
         lowest_block=0,
         deadline_s=600.0,
+        late_rounds=0,
     )
     return msgspec.structs.replace(plan, **changes)
 

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 RunId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -232,6 +232,8 @@ class Plan(Message, tag="plan", frozen=True):
     """Ranks that the schedule lets live after this round, over the whole fleet: what a device votes on."""
     lowest_block: Count
     deadline_s: Annotated[float, Meta(gt=0)]
+    late_rounds: Count
+    """For how many rounds after this one its update is still taken."""
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True):

@@ -249,7 +249,7 @@ def test_an_update_of_a_closed_round_is_refused(start: Start, devices: Devices, 
     late.offer(plans["pi-3"])
     refused = late.hears(m.Rejected)
     assert (refused.round, refused.final) == (1, False)
-    assert "not open" in refused.reason
+    assert "no place for it" in refused.reason
 
 
 def loud(device: Device, plan: m.Plan) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 
 from coordinator import fleet_model
 from coordinator.automatic import Sign
+from coordinator.config import RoundSettings
 from coordinator.events import RoundRecord
 from coordinator.fleet_model import Closing, FleetModel
 from coordinator.records import make_record, mean_loss, reports_of, signs_of
@@ -33,9 +34,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def contribute(store: Store, device: str, body: bytes, **report: Any) -> m.RoundReport:
+def contribute(store: Store, device: str, body: bytes, origin: int = 3, **report: Any) -> m.RoundReport:
     said = msgspec.structs.replace(REPORT, **report)
-    store.keep_contribution(3, Contribution(device, bytes(32), msgspec.msgpack.encode(said), body))
+    store.keep_contribution(3, Contribution(device, bytes(32), msgspec.msgpack.encode(said), body, origin))
     return said
 
 
@@ -47,7 +48,7 @@ def closing() -> Closing:
 
 
 def record(store: Store, *devices: str) -> RoundRecord:
-    return make_record(store, Close(3, devices), closing(), budget_ranks=2, wall_s=1.5)
+    return make_record(store, RoundSettings(), Close(3, devices), closing(), budget_ranks=2, wall_s=1.5)
 
 
 def test_means_are_weighted_by_examples_and_accuracy_by_hold_out_rows(store: Store) -> None:
@@ -74,6 +75,19 @@ def test_means_are_weighted_by_examples_and_accuracy_by_hold_out_rows(store: Sto
 def test_without_hold_outs_there_is_no_accuracy(store: Store) -> None:
     contribute(store, "a", b"", holdout_correct=0, holdout_total=0)
     assert record(store, "a").accuracy is None
+
+
+def test_late_updates_weigh_less_and_tell_nothing_of_the_model(store: Store) -> None:
+    contribute(store, "a", b"12345", examples=10, loss=1.0, holdout_correct=1, holdout_total=10)
+    contribute(store, "b", b"123", origin=0, examples=30, loss=2.0, holdout_correct=9, holdout_total=10)
+    made = record(store, "a", "b")
+    assert (made.examples, made.loss, made.accuracy, made.late) == (25, 1.0, 0.1, {"b": 3})
+
+
+def test_where_all_are_late_there_is_neither_loss_nor_accuracy(store: Store) -> None:
+    contribute(store, "a", b"12345", origin=2, examples=10, loss=1.0)
+    made = record(store, "a")
+    assert (made.examples, made.loss, made.accuracy, made.needed_ranks) == (7, None, None, None)
 
 
 def test_reports_by_device(store: Store) -> None:

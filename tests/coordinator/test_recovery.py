@@ -22,7 +22,7 @@ from tests.coordinator.small import LAYOUT, SEED, an_update, rules, same
 from tests.scripted import Device, all_of, last_state, make_config
 
 ROUNDS = 5
-UPDATE = Contribution("pi-1", b"sha", b"report", b"update")
+UPDATE = Contribution("pi-1", b"sha", b"report", b"update", 1)
 
 
 def flip(path: Path, blob: bytes) -> None:

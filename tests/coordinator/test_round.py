@@ -25,6 +25,7 @@ from coordinator.round import (
     Replan,
     State,
     Stored,
+    StoredLate,
     Tick,
     Waiting,
     advance,
@@ -52,6 +53,27 @@ def opened(settings: RoundSettings = SETTINGS, devices: tuple[str, ...] = ("a", 
     state, actions = play(begin(settings, 0, 0.0), readies(*devices))
     assert actions[-1] == Open(1, devices)
     return state
+
+
+# Late updates
+
+
+def test_a_late_update_is_its_devices_part_in_the_open_round() -> None:
+    state, actions = play(opened(), [StoredLate("a", 1, 1.0), Stored("b", 1, 2.0), Stored("a", 1, 3.0)])
+    assert (state.parts["a"], actions) == (Part.STORED, [])
+    _, actions = play(state, [Stored("c", 1, 4.0)])
+    assert actions == [Close(1, ("a", "b", "c"))]
+
+
+def test_a_late_update_counts_of_a_device_that_was_not_asked_too() -> None:
+    settings = RoundSettings(rounds=2, expected=2, quorum=2, cohort=2)
+    _, actions = play(opened(settings, ("a", "b")), [StoredLate("c", 1, 1.0), Stored("b", 1, 2.0)])
+    assert actions == [Close(1, ("b", "c"))]
+
+
+def test_a_late_update_that_comes_after_its_round_too_changes_nothing() -> None:
+    state, actions = play(opened(), [StoredLate("a", 2, 1.0)])
+    assert (state, actions) == (opened(), [])
 
 
 # Opening
@@ -305,6 +327,13 @@ class AnyHistory(RuleBasedStateMachine):
         if open_now:
             self.stored.add((device, number))
         self.feed(Stored(device, number, self.now_s))
+
+    @rule(device=st.sampled_from(DEVICES), behind=st.sampled_from((0, 0, 0, 1)))
+    def stores_late(self, device: str, behind: int) -> None:
+        number = self.state.round - behind
+        if self.state.phase is Phase.OPEN and not behind:
+            self.stored.add((device, number))
+        self.feed(StoredLate(device, number, self.now_s))
 
     @rule(device=st.sampled_from(DEVICES), behind=st.sampled_from((0, 0, 0, 1)))
     def declines(self, device: str, behind: int) -> None:

@@ -17,7 +17,7 @@ from coordinator.store import Checkpoint, Contribution, DeviceRow, Store
 from edge_agent.wire.errors import StoreError
 from tests.coordinator.small import after_a_round
 
-UPDATE = Contribution("pi-1", b"sha", b"report", b"update")
+UPDATE = Contribution("pi-1", b"sha", b"report", b"update", 1)
 
 
 @pytest.fixture
@@ -135,9 +135,26 @@ def test_a_run_of_the_former_schema_goes_on(tmp_path: Path) -> None:
     store = Store(tmp_path / "coordinator.db")
     assert store.checkpoints() == [before]
     assert store.contribution_body(2, "pi-1") == b"\x03"
+    assert store.late(2) == {}
     close(store, 2)
     assert [one.version for one in store.checkpoints()] == [2, 1]
     store.close()
+
+
+def test_a_late_update_is_known_by_the_round_that_it_was_made_for(store: Store) -> None:
+    store.keep_contribution(3, UPDATE._replace(origin=2))
+    store.keep_contribution(3, UPDATE._replace(device="pi-2", origin=3))
+    assert store.late(3) == {"pi-1": 1}
+    assert store.holds(2, "pi-1", UPDATE.sha256)
+    assert not store.holds(2, "pi-2", b"another")
+    assert not store.holds(4, "pi-1", UPDATE.sha256), "no update counts before its round"
+
+
+def test_plans_are_kept_while_their_updates_are_taken(store: Store) -> None:
+    for number in (1, 2, 3):
+        store.keep_plan(number, "pi-1", b"plan %d" % number)
+        store.close_round(number, Checkpoint(number, b"", b"", b""), b"delta", b"record", 1)
+    assert [store.plan(number, "pi-1") for number in (1, 2, 3)] == [None, None, b"plan 3"]
 
 
 def test_deltas_after_a_version_in_order(store: Store) -> None:
@@ -172,7 +189,7 @@ from pathlib import Path
 from coordinator.store import Checkpoint, Contribution, Store
 store = Store(Path(sys.argv[1]))
 for number in range(1, 100000):
-    store.keep_contribution(number, Contribution("pi-1", b"sha", b"report", bytes(5000)))
+    store.keep_contribution(number, Contribution("pi-1", b"sha", b"report", bytes(5000), number))
     print(number, flush=True)
     store.close_round(number, Checkpoint(number, bytes(20000), b"", b""), b"delta %d" % number, b"record")
 """

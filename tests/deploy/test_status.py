@@ -40,7 +40,7 @@ def test_an_open_round_is_read_while_the_coordinator_writes(tmp_path: Path) -> N
     for device in ("pi-1", "pi-2"):
         running.keep_plan(2, device, b"plan")
     assert fleet_status(tmp_path).pending == ("pi-1", "pi-2")
-    running.keep_contribution(2, Contribution("pi-2", bytes(32), b"report", b"body"))
+    running.keep_contribution(2, Contribution("pi-2", bytes(32), b"report", b"body", 2))
     status = fleet_status(tmp_path)
     assert (status.open_round, status.answered, status.pending) == (2, ("pi-2",), ("pi-1",))
     running.close()

@@ -204,6 +204,46 @@ def test_the_next_plan_ends_the_training_of_the_one_before(start: Start, gateway
     assert not any(isinstance(message, m.Offer) and message.round == 1 for message in gateway.heard)
 
 
+def test_training_goes_on_where_its_update_is_still_taken_in_the_next_round(start: Start, gateway: Gateway) -> None:
+    start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state(), late_rounds=1))
+    gateway.hears(m.Progress)
+    ref, body = snapshot(make_state(1))
+    gateway.objects[ref.sha256] = body
+    gateway.say(plan_for(make_state(1), (ref,)))
+    offer = gateway.hears(m.Offer)
+    assert offer.round == 1
+    gateway.say(m.Acknowledged(1, offer.update.sha256))
+    gateway.say(plan_for(make_state(1), (ref,)))
+    assert gateway.hears(m.Offer).round == 2
+
+
+def test_an_update_that_is_refused_leaves_no_trace(start: Start, gateway: Gateway) -> None:
+    """What quantisation lost of it was never sent for good, so the same training gives the same update again."""
+    start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state()))
+    first = gateway.hears(m.Offer)
+    gateway.say(m.Rejected(1, "the round has no place for it", False))
+    gateway.say(plan_for(seed_state()))
+    assert gateway.hears(m.Offer).update == first.update
+
+
+def test_before_the_next_round_it_is_asked_what_became_of_an_update(start: Start, gateway: Gateway) -> None:
+    start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state()))
+    offer = gateway.hears(m.Offer)
+    ref, body = snapshot(make_state(1))
+    gateway.objects[ref.sha256] = body
+    gateway.say(plan_for(make_state(1), (ref,)))
+    assert gateway.hears(m.Offer) == offer
+    gateway.say(m.Acknowledged(1, offer.update.sha256))
+    gateway.say(plan_for(make_state(1), (ref,)))
+    assert gateway.hears(m.Offer).round == 2
+
+
 def test_a_job_that_fails_is_declined_and_the_agent_goes_on(start: Start, gateway: Gateway) -> None:
     start()
     gateway.welcomes()

@@ -95,6 +95,26 @@ def test_a_round_that_is_in_the_outbox_already_is_not_trained_again(
     assert (store.model(), store.outgoing()) == before
 
 
+def test_an_update_that_was_never_offered_leaves_no_trace(
+    tmp_path: Path, terms: jobs.Terms, measured: jobs.MeasureResult, trained: list[jobs.AnyLine]
+) -> None:
+    """The next round came while its own was training: that one is as if it were the first."""
+    made = []
+    for earlier in (False, True):
+        folder = tmp_path / str(earlier)
+        folder.mkdir()
+        own = make_terms(folder)
+        numbers = (1, 2) if earlier else (2,)
+        for number in numbers:
+            assert run(jobs.TrainJob(own, plan_for(seed_state(), round=number), (), measured.capability))[-1] == (
+                jobs.TrainResult(number)
+            )
+        store = Store(Path(own.store))
+        made.append((store.model(), store.outgoing()))
+    (alone, first), (after, second) = made
+    assert alone == after and first is not None and second is not None and first.sha256 == second.sha256
+
+
 def test_a_killed_round_goes_on_from_its_checkpoint_and_leaves_the_same_update(
     tmp_path: Path,
     terms: jobs.Terms,

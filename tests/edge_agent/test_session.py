@@ -16,6 +16,7 @@ from edge_agent.wire import messages as m
 from tests.wire.examples import CAPABILITY, FROM_COORDINATOR, REPORT, SHA, TRAINING
 
 WELCOME = m.Welcome("f", bytes(16), 7, 8, ("ja", "nein"), m.ObjectRef("manifest", SHA, 900), TRAINING)
+LATE_ROUNDS = 2
 OTHER_SEED = msgspec.structs.replace(WELCOME, seed=8)
 OTHER_RATE = msgspec.structs.replace(WELCOME, training=msgspec.structs.replace(TRAINING, lr=0.5))
 MEASURED = ev.Measured(300, 33, 41, CAPABILITY)
@@ -26,7 +27,7 @@ FETCHES = {Phase.FETCHING: ev.FetchPack, Phase.CATCHING_UP: ev.Fetch}
 def plan_of(version: int, variant: int = 0) -> m.Plan:
     """The plan of the round that starts from `version`."""
     deltas = tuple(m.ObjectRef("delta", bytes([version, i]) * 16, 9) for i in range(variant))
-    return m.Plan(version + 1, 99, version, deltas, SHA, "train", b"\xff", 200, 0, 120.0)
+    return m.Plan(version + 1, 99, version, deltas, SHA, "train", b"\xff", 200, 0, 120.0, LATE_ROUNDS)
 
 
 def final_of(version: int) -> m.Final:
@@ -81,7 +82,7 @@ class Interleavings(RuleBasedStateMachine):
         elif isinstance(action, tuple(FETCHES.values())):
             assert self.job is None, "a fetch replaces the job's input"
             self.fetch = action
-        elif isinstance(action, ev.Settle):
+        elif isinstance(action, ev.Settle | ev.Discard):
             assert self.outbox is not None and action.round == self.outbox.round
             self.outbox = None
         elif isinstance(action, ev.Join) and action.fresh:
@@ -252,7 +253,13 @@ TRANSITIONS = {
     "gets a plan": (idle(), plan_of(0, 1), Phase.CATCHING_UP, (ev.Fetch(plan_of(0, 1).deltas),)),
     "gets an old plan": (idle(2), plan_of(1), Phase.IDLE, ()),
     "gets the same plan": (training(), plan_of(0), Phase.TRAINING, ()),
-    "gets another plan": (training(), plan_of(1), Phase.CATCHING_UP, (ev.StopJob(), ev.Fetch(()))),
+    "trains for a round whose update is still taken": (training(), plan_of(LATE_ROUNDS), Phase.TRAINING, ()),
+    "trains for a round that is too old": (
+        training(), plan_of(LATE_ROUNDS + 1), Phase.CATCHING_UP, (ev.StopJob(), ev.Fetch(())),
+    ),
+    "gets another plan of its round": (
+        training(), plan_of(0, 1), Phase.CATCHING_UP, (ev.StopJob(), ev.Fetch(plan_of(0, 1).deltas)),
+    ),
     "gets an older plan": (training(2), plan_of(1), Phase.TRAINING, ()),
     "has the deltas": (
         idle(phase=Phase.CATCHING_UP, work=plan_of(0)), ev.Fetched(), Phase.TRAINING, (ev.Train(plan_of(0)),),
@@ -278,12 +285,14 @@ TRANSITIONS = {
         (ev.Send(m.Declined(0, "signal 9", None)), ev.Exit("signal 9")),
     ),
     "is asked again": (offering(), plan_of(0, 1), Phase.OFFERING, (ev.Send(offer_of(plan_of(0))),)),
-    "is superseded": (offering(), plan_of(1), Phase.CATCHING_UP, (ev.Fetch(()),)),
-    "hears an old plan while offering": (offering(2), plan_of(1), Phase.OFFERING, ()),
+    "is asked for another round while offering": (
+        offering(), plan_of(1), Phase.OFFERING, (ev.Send(offer_of(plan_of(0))),),
+    ),
+    "gets the final while offering": (offering(), final_of(2), Phase.OFFERING, (ev.Send(offer_of(plan_of(0))),)),
     "is acknowledged": (
         offering(), m.Acknowledged(1, offer_of(plan_of(0)).update.sha256), Phase.IDLE, (ev.Settle(1),),
     ),
-    "is refused": (offering(), m.Rejected(1, "NaN", False), Phase.IDLE, (ev.Settle(1),)),
+    "is refused": (offering(), m.Rejected(1, "NaN", False), Phase.IDLE, (ev.Discard(1),)),
     "is refused another round": (offering(), m.Rejected(7, "closed", False), Phase.OFFERING, ()),
     "gets the final": (idle(), final_of(2), Phase.CATCHING_UP, (ev.Fetch(()),)),
     "gets the final while training": (training(), final_of(2), Phase.CATCHING_UP, (ev.StopJob(), ev.Fetch(()))),
@@ -315,9 +324,10 @@ def test_transition(name: str) -> None:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_every_message_of_the_coordinator_is_understood_in_every_phase(phase: Phase) -> None:
+    state = replace(offering(), phase=phase)
     for message in FROM_COORDINATOR:
         if not isinstance(message, m.Outdated):  # the shell's business: it restarts the link
-            advance(idle(phase=phase, work=plan_of(0)), message)  # type: ignore[arg-type]
+            advance(state, message)  # type: ignore[arg-type]
 
 
 def test_hello_is_repeated_until_welcomed() -> None:
@@ -349,11 +359,11 @@ def test_a_trained_agent_reports_the_version_it_holds() -> None:
 
 def test_every_new_job_may_be_started_again_as_often_as_the_first() -> None:
     state = replace(training(), restarts=MOST_RESTARTS)
-    state, _ = advance(state, plan_of(1))
+    state, _ = advance(state, plan_of(LATE_ROUNDS + 1))
     state, _ = advance(state, ev.Fetched())
     for restarts in range(1, MOST_RESTARTS + 1):
         state, actions = advance(state, ev.JobFailed("signal 9", killed=True))
-        assert (actions, state.restarts) == ((ev.Train(plan_of(1)),), restarts)
+        assert (actions, state.restarts) == ((ev.Train(plan_of(LATE_ROUNDS + 1)),), restarts)
 
 
 def test_other_terms_leave_nothing_of_the_old() -> None:

@@ -57,6 +57,36 @@ def test_only_the_round_that_is_settled_leaves_the_outbox(path: Path) -> None:
     assert store.outgoing() is None and store.model() == MODEL
 
 
+def test_an_update_that_is_never_taken_leaves_no_trace_in_the_residual(path: Path) -> None:
+    store = Store(path)
+    store.keep_model(MODEL)
+    store.keep_round(Model(4, b"newer state", b"newer residual"), Outgoing(5, b"sha", b"body", b"report"))
+    store.discard(4)
+    assert store.model() == Model(4, b"newer state", b"newer residual"), "another round's is another matter"
+    store.close()
+    again = Store(path)
+    again.discard(5)
+    assert (again.model(), again.outgoing()) == (Model(4, b"newer state", b"residual"), None)
+    again.discard(5)
+    assert again.model() == Model(4, b"newer state", b"residual")
+
+
+def test_before_the_first_update_there_is_no_residual(path: Path) -> None:
+    store = Store(path)
+    store.keep_round(MODEL, OUTGOING)
+    store.discard(OUTGOING.round)
+    assert store.model() == Model(3, b"state", b"")
+
+
+def test_a_settled_update_stays_in_the_residual(path: Path) -> None:
+    store = Store(path)
+    store.keep_model(MODEL)
+    store.keep_round(Model(4, b"s", b"newer residual"), OUTGOING)
+    store.settle(OUTGOING.round)
+    store.discard(OUTGOING.round)
+    assert store.model() == Model(4, b"s", b"newer residual")
+
+
 def test_another_fleet_finds_nothing_but_the_count_of_boots(path: Path) -> None:
     store = Store(path)
     store.next_boot()
@@ -131,6 +161,8 @@ def test_a_store_of_the_former_schema_goes_on_with_its_update(path: Path) -> Non
     assert (store.model(), store.outgoing(), store.midway()) == (MODEL, OUTGOING, None)
     store.keep_midway(HEAD, TABLES)
     assert midway(store)[0] == HEAD
+    store.discard(OUTGOING.round)
+    assert store.model() == MODEL, "no residual to return to was kept then"
 
 
 WRITER = """

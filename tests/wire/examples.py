@@ -98,6 +98,7 @@ FROM_COORDINATOR: tuple[m.Message, ...] = (
         budget_ranks=200,
         lowest_block=2,
         deadline_s=120.0,
+        late_rounds=2,
     ),
     m.Acknowledged(round=1, sha256=SHA),
     m.Rejected(round=None, reason="the update has NaN", final=False),

@@ -62,7 +62,7 @@ def test_an_open_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     store = Store(tmp_path / COORDINATOR_DB)
     for device in ("pi-1", "pi-2"):
         store.keep_plan(1, device, b"plan")
-    store.keep_contribution(1, Contribution("pi-1", bytes(32), b"report", b"body"))
+    store.keep_contribution(1, Contribution("pi-1", bytes(32), b"report", b"body", 1))
     assert call(capsys, str(tmp_path)) == [
         "fleet depot: round 1 of 4 is open, 1 of 2 updates are in, waiting for pi-2, all ranks alive"
     ]

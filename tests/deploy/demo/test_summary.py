@@ -110,7 +110,7 @@ def test_reports_and_records_come_from_the_store_in_order_of_rounds(tmp_path: Pa
     for number in (1, 2):
         for device in ("b", "a") if number == 1 else ("a",):
             body = msgspec.msgpack.encode(report(steps=number))
-            store.keep_contribution(number, Contribution(device, bytes(32), body, b"update"))
+            store.keep_contribution(number, Contribution(device, bytes(32), body, b"update", number))
         record = msgspec.json.encode(make_record(number))
         store.close_round(number, Checkpoint(number, b"", b"", b""), b"delta", record)
     found = reports_by_device(store, rounds=2)
