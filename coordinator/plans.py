@@ -91,7 +91,7 @@ class Planner:
         )
 
     def final(self, model: FleetModel, version: int) -> m.Final:
-        """The way from `version` to the final model."""
+        """The way from `version` to the model, to predict with."""
         deltas = self._objects.path_from(version, model.state)
         return m.Final(model.state.version, deltas, states.digest(model.state))
 

@@ -202,6 +202,8 @@ class Coordinator:
         self._watch(events.Refused(device, message.reason, message.smallest_budget_bytes))
         self._intake.drop(device)
         self._farewell.decline(device)
+        if self._is_awaited(device) and message.round == self._round.round:
+            self._send_model(device)
         return rounds.Declined(device, message.round, time.monotonic())
 
     def _on_offer(self, device: str, message: m.Offer) -> rounds.Declined | None:
@@ -316,12 +318,19 @@ class Coordinator:
             self._desk.change(device, note=str(error))
             self._watch(events.Refused(device, str(error), error.smallest_budget_bytes))
             self._desk.send(device, m.Rejected(number, str(error), False))
+            self._send_model(device)
             yield rounds.Declined(device, number, time.monotonic())
             return
         self._store.keep_plan(number, device, msgspec.msgpack.encode(plan))
         crash_points.reach(Point.COORDINATOR_PLAN_KEPT)
         self._desk.send(device, plan)
         crash_points.reach(Point.COORDINATOR_PLAN_SENT)
+
+    def _send_model(self, device: str) -> None:
+        """A device that does not train predicts with the fleet's model nevertheless."""
+        ready = self._desk.roster[device].ready
+        if ready is not None and ready.version < self._model.state.version:
+            self._desk.send(device, self._planner.final(self._model, ready.version))
 
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
         crash_points.reach(Point.COORDINATOR_CLOSING)

@@ -37,6 +37,7 @@ from edge_agent.wire.ranks import Layout, Mask, Rows, unpack_mask
 from edge_agent.wire.state import ModelState
 from edge_agent.workspace import Workspace, check_digest
 
+LOGGER = logging.getLogger("rankfleet.trainer")
 REPORT_EVERY_S = 1.0
 MEASURED_STEPS = 2
 NAMED_PERCENT = 101
@@ -190,16 +191,25 @@ class Round:
 
 
 def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
-    """Brings the state to the final version and evaluates it on the hold-out."""
+    """Brings the state to the version asked for, keeps it, and evaluates it on the hold-out where memory allows."""
     space = Workspace(job.terms)
     state = space.state(job.deltas)
     check_digest(state, job.final.version, job.final.state_sha256)
-    plan = choose_plan(space, job.capability, state.mask, state.mask, space.layout.blocks - 1, space.max_tokens)
-    _, holdout = space.examples(plan.tokens)
-    score = _evaluate(space, state, holdout, plan)
+    score = _final_score(space, state, job.capability)
     space.store.keep_model(space.model(state, space.residual()))
     crash_points.reach(Point.TRAINER_FINAL_KEPT)
     return jobs.FinalResult(state.version, *score)
+
+
+def _final_score(space: Workspace, state: ModelState, capability: m.Capability) -> Score:
+    """Of no rows, where there is no memory to look at any."""
+    try:
+        plan = choose_plan(space, capability, state.mask, state.mask, space.layout.blocks - 1, space.max_tokens)
+    except BudgetError as error:
+        LOGGER.warning("the model is kept, and not evaluated: %s", error)
+        return Score(0, 0)
+    _, holdout = space.examples(plan.tokens)
+    return _evaluate(space, state, holdout, plan)
 
 
 def _evaluate(space: Workspace, state: ModelState, holdout: Tokens, plan: cost.ChosenPlan) -> Score:

@@ -4,6 +4,7 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
+    5  2026-11-26  plans say for how many rounds an update is still taken.
     4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own; AdamW's epsilon;
        chunks say their offset.
     3  2026-11-23  rounds for the means of classes; calibration of the loss.
@@ -253,7 +254,10 @@ class Rejected(Message, tag="rejected", frozen=True):
 
 
 class Final(Message, tag="final", frozen=True):
-    """The last model: bring the state to `version`, keep it for prediction, report `Finished`."""
+    """A model to predict with: bring the state to `version`, keep it, report `Finished`.
+
+    It is the last one of the run, or that of a round in which the device does not train.
+    """
 
     version: Count
     deltas: tuple[ObjectRef, ...]

@@ -312,6 +312,26 @@ def test_a_device_without_the_memory_is_declined_with_the_reason_and_the_others_
     assert smallest > 1000
 
 
+def test_a_device_that_does_not_train_gets_the_model_to_predict_with(
+    start: Start, devices: Devices, config: CoordinatorConfig
+) -> None:
+    start()
+    devices["pi-2"].capability = msgspec.structs.replace(CAPABILITY, budget_bytes=1000)
+    all_of(devices, Device.join)
+    small, unwilling, willing = devices["pi-2"], devices["pi-1"], devices["pi-3"]
+    for device in (unwilling, willing):
+        device.takes_part()
+    plan = unwilling.hears(m.Plan)
+    unwilling.say(m.Declined(plan.round, "no memory", 1))
+    for device in (small, unwilling):
+        model = device.hears(m.Final)
+        before = states.seed_state(device.layout, config.seed)
+        assert (model.version, model.state_sha256) == (plan.version, plan.state_sha256)
+        assert states.digest(catch_up(device, before, model.deltas)) == plan.state_sha256
+    small.say(m.Finished(plan.version, None, 1, 2, 3))
+    willing.takes_part()
+
+
 def test_what_is_not_answered_is_said_again(start: Start, devices: Devices, quick: None) -> None:
     gateway, plans = an_open_round(start, devices)
     assert devices["pi-1"].hears(m.Plan) == plans["pi-1"]

@@ -20,7 +20,7 @@ from edge_agent.wire import state as states
 from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.crash_points import Crash, Point, environment
 from edge_agent.wire.ranks import HEAD, pack_mask
-from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, tiny_layout, write_data
+from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, snapshot, tiny_layout, write_data
 from tests.runs import CAPABILITY, make_state
 
 
@@ -200,6 +200,19 @@ def test_a_final_brings_the_state_forward_and_evaluates_it(
     (result,) = run(job)
     assert isinstance(result, jobs.FinalResult), result
     assert (result.version, result.total) == (5, measured.holdout)
+    kept = Store(Path(terms.store)).model()
+    assert kept is not None and states.digest(states.from_bytes(kept.state, tiny_layout())) == states.digest(state)
+
+
+def test_a_final_is_kept_where_there_is_no_memory_to_evaluate_it(tmp_path: Path, measured: jobs.MeasureResult) -> None:
+    """A device that cannot train predicts with the fleet's model nevertheless."""
+    terms, state = make_terms(tmp_path), make_state(3)
+    ref, body = snapshot(state)
+    path = tmp_path / "object"
+    path.write_bytes(body)
+    tiny = msgspec.structs.replace(measured.capability, budget_bytes=1)
+    final = m.Final(3, (ref,), states.digest(state))
+    assert run(jobs.FinalJob(terms, final, (str(path),), tiny))[-1] == jobs.FinalResult(3, 0, 0)
     kept = Store(Path(terms.store)).model()
     assert kept is not None and states.digest(states.from_bytes(kept.state, tiny_layout())) == states.digest(state)
 
