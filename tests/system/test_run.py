@@ -83,8 +83,22 @@ def assert_budgets_held(told: list[events.Watched]) -> None:
 def assert_same_state(one: Fleet) -> None:
     """Every agent holds the coordinator's model, bit for bit."""
     checkpoint = one.final_state()
-    assert checkpoint.version == ROUNDS
+    assert checkpoint.version == one.settings.rounds
     for name in DEVICES:
         state = states.from_bytes(one.agent_state(name), one.layout())
         assert states.digest(state) == states.digest(checkpoint)
         assert one.agent_state(name) == one.checkpoint()
+
+
+def test_rounds_that_do_not_wait_take_what_comes_late(tmp_path: Path) -> None:
+    """Two updates close a round of three devices, so one of them is late nearly always."""
+    quick = {"cohort": 2, "over_selection": 1.5, "quorum": 2, "late_rounds": 3}
+    with fleet(tmp_path / "fleet", Settings(rounds=6, round=quick)) as one:
+        told = one.run()
+        records = one.records()
+        assert_same_state(one)
+    late = [device for record in records for device in record.late]
+    assert late and all(set(record.late) <= set(record.contributors) for record in records)
+    assert all(len(record.contributors) >= 2 for record in records)
+    given = [(event.device, event.round) for event in of_kind(told, events.Received)]
+    assert len(given) == len(set(given)) == sum(len(record.contributors) for record in records), "each counts once"
