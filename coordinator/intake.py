@@ -11,6 +11,7 @@ import msgspec
 from coordinator.config import GuardSettings
 from coordinator.guard import root_mean_square
 from coordinator.records import reports_of
+from coordinator.rows import plan_of
 from coordinator.store import Contribution, Store
 from edge_agent.wire import codec, crash_points, transfer
 from edge_agent.wire import messages as m
@@ -104,7 +105,7 @@ class Intake:
         self._pulls.clear()
 
     def _check(self, device: str, offer: m.Offer, body: bytes) -> None:
-        plan = msgspec.msgpack.decode(self._store.plans(offer.round)[device], type=m.Plan)
+        plan = plan_of(self._store, offer.round, device, self._store.plans(offer.round)[device])
         if (offer.report.loss is None) != (plan.work != "train"):
             raise PayloadError(f"a report of a round of {plan.work} has the loss {offer.report.loss}")
         layout = update_layout(self._layout, plan.work)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator import fleet_model
@@ -20,9 +22,10 @@ from edge_agent.wire.memory_link import MemoryBroker
 from tests.coordinator.devices import NAMES, Devices, Start, last_rounds
 from tests.coordinator.small import LAYOUT, SEED, an_update, rules, same
 from tests.scripted import Device, all_of, last_state, make_config
+from tests.wire.examples import REPORT
 
 ROUNDS = 5
-UPDATE = Contribution("pi-1", b"sha", b"report", b"update")
+UPDATE = Contribution("pi-1", hashlib.sha256(b"update").digest(), msgspec.msgpack.encode(REPORT), b"update")
 
 
 def flip(path: Path, blob: bytes) -> None:
