@@ -9,6 +9,7 @@ the run gets another name: devices would take the new coordinator for an older o
 from __future__ import annotations
 
 import hashlib
+import logging
 
 from coordinator import fleet_model
 from coordinator.events import Mended
@@ -20,6 +21,8 @@ from edge_agent.wire import state as states
 from edge_agent.wire.errors import PayloadError, StoreError
 from edge_agent.wire.ranks import Layout, Rows
 from edge_agent.wire.state import ModelState
+
+LOGGER = logging.getLogger("rankfleet.coordinator")
 
 
 def mend(store: Store, layout: Layout, seed: int) -> Mended | None:
@@ -94,7 +97,11 @@ def _replayed(store: Store, state: ModelState, deltas: dict[int, bytes], newest:
         body = store.delta_body(deltas[version]) if version in deltas else None
         if body is None:
             return state
-        state = codec.apply_delta(state, codec.decode_delta(body, state.layout))
+        try:
+            state = codec.apply_delta(state, codec.decode_delta(body, state.layout))
+        except PayloadError as error:  # whole, but of another version than its row says
+            LOGGER.warning("the delta to version %d is another one: %s", version, error)
+            return state
     return state
 
 

@@ -17,9 +17,9 @@ from edge_agent.store import Store
 from edge_agent.wire import frame, link, replay, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
-from edge_agent.wire.errors import ConfigError, FetchError, RankfleetError, StoreError
+from edge_agent.wire.errors import ConfigError, FetchError, PackError, RankfleetError, StoreError
 from edge_agent.wire.memory_link import MemoryBroker
-from edge_agent.wire.pack import WEIGHTS
+from edge_agent.wire.pack import MANIFEST, WEIGHTS, load_manifest
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.settings import BrokerSettings
 from tests.agents import (
@@ -274,6 +274,21 @@ def test_a_pack_that_is_altered_at_the_coordinator_is_never_trained_on(
     gateway.say(gateway.welcome)
     assert gateway.hears_unless(m.Ready, lambda: agent.ended) is None
     with pytest.raises(FetchError, match="3 times in a row: the coordinator's copy is damaged"):
+        agent.ends()
+
+
+def test_a_pack_whose_tensors_do_not_fit_ends_the_agent_with_the_reason(
+    start: Start, broker: MemoryBroker, tmp_path: Path
+) -> None:
+    pack_dir = shutil.copytree(tiny_pack(), tmp_path / "unfit")
+    manifest = load_manifest(pack_dir)
+    tensors = {name: entry for name, entry in manifest.tensors.items() if name != "block.1.output.dense.bias"}
+    (pack_dir / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, tensors=tensors)))
+    gateway, agent = Gateway(broker, DEVICE, pack_dir), start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    assert gateway.hears_unless(m.Ready, lambda: agent.ended) is None
+    with pytest.raises(PackError, match=r"no tensor block\.1\.output\.dense\.bias, .*: build the pack again"):
         agent.ends()
 
 
