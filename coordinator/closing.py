@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,6 +22,9 @@ from coordinator.store import Store
 from edge_agent.wire import codec, crash_points
 from edge_agent.wire.class_statistics import update_layout
 from edge_agent.wire.crash_points import Point
+from edge_agent.wire.errors import PayloadError
+
+LOGGER = logging.getLogger("rankfleet.coordinator")
 
 
 class Closer:
@@ -79,5 +83,11 @@ class Closer:
             return None
         version, kept = model.state.version, {one.version: one for one in self._store.checkpoints()}
         measured = {**measured_accuracies(self._store), version: accuracy}
-        found = last_good(measured, version, self._config.fallback.margin, kept)
-        return None if found is None else fleet_model.from_checkpoint(kept[found], self._planner.layout)
+        while (found := last_good(measured, version, self._config.fallback.margin, kept)) is not None:
+            try:
+                return fleet_model.from_checkpoint(kept.pop(found), self._planner.layout)
+            except PayloadError as error:
+                LOGGER.warning(
+                    "the checkpoint of version %d is damaged, the fleet cannot return to it: %s", found, error
+                )
+        return None

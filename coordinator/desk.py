@@ -8,10 +8,11 @@ import msgspec
 
 from coordinator.objects import Objects
 from coordinator.roster import Device, Roster
+from coordinator.rows import ready_of
 from coordinator.store import DeviceRow, Store
 from edge_agent.wire import frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
-from edge_agent.wire.errors import ProtocolError, WireError
+from edge_agent.wire.errors import ProtocolError, StoreError, WireError
 
 LOGGER = logging.getLogger("rankfleet.coordinator")
 
@@ -27,7 +28,7 @@ class Desk:
         self._boot = store.next_boot()
         self._sequence = 0
         self._decoder = frame.Decoder(m.FromAgent)
-        self.roster = Roster([_device(row) for row in store.devices()])
+        self.roster = Roster([_device(store, row) for row in store.devices() if _is_whole(row)])
 
     @property
     def chunk_bytes(self) -> int:
@@ -78,11 +79,31 @@ class Desk:
         self.send(device, m.Rejected(number, str(error), isinstance(error, ProtocolError)))
 
 
-def _device(row: DeviceRow) -> Device:
-    ready = None if row.ready is None else msgspec.msgpack.decode(row.ready, type=m.Ready)
-    return Device(row.name, replay.everything_up_to(row.boot, row.sequence), row.online, ready, row.note)
+_UNREADABLE = b""
+"""In the place of a Ready that is forgotten: no message is so short."""
+
+
+def _is_whole(row: DeviceRow) -> bool:
+    """Whether it is known whose row it is, and what came from there; a device without one is met as if it were new."""
+    numbers = all(isinstance(number, int) for number in (row.boot, row.sequence))
+    whole = topics.is_name(row.name) and numbers and 0 <= row.boot <= frame.MAX_BOOT and row.sequence >= 0
+    if not whole:
+        LOGGER.warning("the row of a device is damaged, and not used: %.80r, boot %.80r", row.name, row.boot)
+    return whole
+
+
+def _device(store: Store, row: DeviceRow) -> Device:
+    """One whose Ready is damaged is not ready. Everyone is greeted at the start, and says again what it can do."""
+    seen = replay.everything_up_to(row.boot, row.sequence)
+    try:
+        return Device(row.name, seen, row.online, ready_of(store, row), row.note)
+    except StoreError as error:
+        LOGGER.warning("%s", error)
+        return Device(row.name, seen, row.online, None, str(error), forgotten=True)
 
 
 def _row(device: Device) -> DeviceRow:
-    ready = None if device.ready is None else msgspec.msgpack.encode(device.ready)
+    ready = _UNREADABLE if device.forgotten else None
+    if device.ready is not None:
+        ready = msgspec.msgpack.encode(device.ready)
     return DeviceRow(device.name, device.seen.boot, device.seen.highest, device.online, ready, device.note)

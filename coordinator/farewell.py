@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from coordinator import events
 from coordinator.config import RoundSettings
 from coordinator.desk import Desk
@@ -59,7 +57,7 @@ class Farewell:
             return
         if device not in self._finished:
             self._finished[device] = message
-            self._store.put(finished=msgspec.msgpack.encode(self._finished))
+            self._store.keep(finished=self._finished)
             crash_points.reach(Point.COORDINATOR_FINISHED_KEPT)
             self._watch(events.Finished(device, message))
         self._dismiss_if_complete(now_s)
@@ -80,7 +78,7 @@ class Farewell:
 
     def missing(self) -> tuple[str, ...]:
         """Devices that took part and did not confirm the final model."""
-        return tuple(d.name for d in self._desk.roster if d.ready is not None and d.name not in self._finished)
+        return tuple(d.name for d in self._desk.roster if d.took_part and d.name not in self._finished)
 
     def over(self, now_s: float) -> bool:
         """Whether the dismissed devices have gone, or had the time to."""
@@ -114,6 +112,5 @@ class Farewell:
 
 def _load_finished(store: Store, version: int) -> dict[str, m.Finished]:
     """Devices that confirmed the final model, if `version` is it, to a coordinator that ran before."""
-    known = store.get("finished")
-    finished = {} if known is None else msgspec.msgpack.decode(known, type=dict[str, m.Finished])
+    finished = store.value_or("finished", {}, dict[str, m.Finished], "every device is asked to confirm again")
     return {device: message for device, message in finished.items() if message.version == version}

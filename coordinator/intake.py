@@ -11,12 +11,13 @@ import msgspec
 from coordinator.config import GuardSettings
 from coordinator.guard import root_mean_square
 from coordinator.records import reports_of
+from coordinator.rows import plan_of
 from coordinator.store import Contribution, Store
 from edge_agent.wire import codec, crash_points, transfer
 from edge_agent.wire import messages as m
 from edge_agent.wire.class_statistics import statistics_layout, update_layout
 from edge_agent.wire.crash_points import Point
-from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.errors import PayloadError, StoreError
 from edge_agent.wire.pace import Pace
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.ranks import Layout, unpack_mask
@@ -111,7 +112,7 @@ class Intake:
 
     def _check(self, device: str, pull: _Pull) -> None:
         offer = pull.offer
-        plan = self._plan(device, offer.round)
+        plan = self._plan(device, pull)
         if (offer.report.loss is None) != (plan.work != "train"):
             raise PayloadError(f"a report of a round of {plan.work} has the loss {offer.report.loss}")
         layout = update_layout(self._layout, plan.work)
@@ -130,11 +131,17 @@ class Intake:
                 f"{others + update.examples}"
             )
 
-    def _plan(self, device: str, number: int) -> m.Plan:
+    def _plan(self, device: str, pull: _Pull) -> m.Plan:
+        number = pull.offer.round
         body = self._store.plan(number, device)
         if body is None:
             raise PayloadError(f"{device} had no part in round {number}")
-        return msgspec.msgpack.decode(body, type=m.Plan)
+        try:
+            return plan_of(self._store, number, device, body)
+        except StoreError as error:
+            if number == pull.number:
+                raise
+            raise PayloadError(f"a late update cannot be checked: {error}") from error  # its plan is not made again
 
     def _check_size(self, update: codec.Update) -> None:
         found = root_mean_square(update)

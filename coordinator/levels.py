@@ -61,5 +61,5 @@ class Levels:
 
 
 def load_history(store: Store) -> tuple[events.Objective, ...]:
-    """Every change that is kept, the oldest first. Raises StoreError as `Database.value`."""
-    return store.value("objectives", tuple[events.Objective, ...]) or ()
+    """Every change that is kept, the oldest first; none where they are damaged, which is logged."""
+    return store.value_or("objectives", (), tuple[events.Objective, ...], "their history begins anew")

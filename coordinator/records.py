@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import msgspec
-
 from coordinator.automatic import Sign
 from coordinator.config import RoundSettings
 from coordinator.events import RoundRecord
 from coordinator.fleet_model import Closing
 from coordinator.lateness import weight
 from coordinator.round import Close
+from coordinator.rows import records_of, report_of
 from coordinator.store import Store
 from edge_agent.wire import messages as m
 
@@ -48,9 +47,12 @@ def make_record(
 
 
 def reports_of(store: Store, number: int) -> dict[str, m.RoundReport]:
-    """Reports of the devices that contributed to round `number`."""
-    rows = store.contributors(number)
-    return {device: msgspec.msgpack.decode(body, type=m.RoundReport) for device, (_, body) in rows.items()}
+    """Reports of the devices that contributed to round `number`.
+
+    Raises:
+        StoreError: one is damaged.
+    """
+    return {device: report_of(store, number, device, body) for device, (_, body) in store.contributors(number).items()}
 
 
 def timely_reports(store: Store, number: int) -> dict[str, m.RoundReport]:
@@ -67,18 +69,16 @@ def mean_loss(reports: Mapping[str, m.RoundReport]) -> float | None:
 
 def signs_of(store: Store) -> tuple[Sign, ...]:
     """What all closed rounds of training showed."""
-    records = (msgspec.json.decode(body, type=RoundRecord) for _, body in store.rounds())
     return tuple(
         Sign(one.loss, one.needed_ranks, one.agreement)
-        for one in records
+        for one in records_of(store)
         if one.loss is not None and one.needed_ranks is not None and one.agreement is not None
     )
 
 
 def measured_accuracies(store: Store) -> dict[int, float]:
     """Accuracy on the hold-outs by the version that it was measured of, as far as the closed rounds did."""
-    records = (msgspec.json.decode(body, type=RoundRecord) for _, body in store.rounds())
-    return {one.version - 1: one.accuracy for one in records if one.accuracy is not None}
+    return {one.version - 1: one.accuracy for one in records_of(store) if one.accuracy is not None}
 
 
 def accuracy_of(reports: Collection[m.RoundReport]) -> float | None:

@@ -18,6 +18,13 @@ class Device:
     online: bool = False
     ready: m.Ready | None = None
     note: str = ""
+    forgotten: bool = False
+    """Whether it was ready once, and what it said then is damaged."""
+
+    @property
+    def took_part(self) -> bool:
+        """Whether it was ever ready."""
+        return self.ready is not None or self.forgotten
 
     @property
     def version(self) -> int:

@@ -93,13 +93,22 @@ class Closed:
 
 
 @dataclass(frozen=True)
+class Spoiled:
+    """The round cannot be closed: the updates of these devices were damaged on disk, and dropped."""
+
+    devices: tuple[str, ...]
+    round: int
+    now_s: float
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passes."""
 
     now_s: float
 
 
-Event = Ready | Lost | Stored | StoredLate | Declined | Closed | Tick
+Event = Ready | Lost | Stored | StoredLate | Declined | Closed | Spoiled | Tick
 
 
 # Actions
@@ -241,6 +250,16 @@ def _closed(state: State, event: Closed) -> Step:
     return _try_open(replace(state, phase=Phase.GATHERING, parts={}, since_s=event.now_s), event.now_s)
 
 
+def _spoiled(state: State, event: Spoiled) -> Step:
+    """The round is open again, and waits for these devices as it did before."""
+    if state.phase is not Phase.CLOSING or event.round != state.round:
+        return state, ()
+    devices = [device for device in event.devices if device in state.parts]
+    parts = {**state.parts, **dict.fromkeys(devices, Part.PENDING)}
+    state = replace(state, phase=Phase.OPEN, parts=parts)
+    return _ask_again(state, tuple(device for device in devices if device in state.ready))
+
+
 def _try_open(state: State, now_s: float) -> Step:
     if state.phase is not Phase.GATHERING or now_s < state.resume_s:
         return state, ()
@@ -327,5 +346,6 @@ _HANDLERS: dict[type, Callable[[State, Any], Step]] = {
     StoredLate: _stored_late,
     Declined: _declined,
     Closed: _closed,
+    Spoiled: _spoiled,
     Tick: _tick,
 }

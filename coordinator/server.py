@@ -21,19 +21,20 @@ from coordinator import round as rounds
 from coordinator.closing import Closer
 from coordinator.config import CoordinatorConfig
 from coordinator.desk import Desk
+from coordinator.entrance import Entrance
 from coordinator.farewell import LEAVE, Farewell
-from coordinator.guard import Bucket, take
 from coordinator.intake import Intake
 from coordinator.lateness import Place, place_of
 from coordinator.levels import Levels
 from coordinator.objectives import Facts
 from coordinator.plans import Planner
 from coordinator.records import measured_accuracies, signs_of
+from coordinator.rows import drop_damaged, plan_of
 from coordinator.store import Store
 from edge_agent.wire import crash_points, link, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire.crash_points import Point
-from edge_agent.wire.errors import BudgetError, LinkError, PayloadError, ProtocolError, WireError
+from edge_agent.wire.errors import BudgetError, LinkError, PayloadError, ProtocolError, StoreError, WireError
 
 LOGGER = logging.getLogger("rankfleet.coordinator")
 POLL_S = 0.05
@@ -60,11 +61,11 @@ class Coordinator:
         self._watch = watch
         self._intake = Intake(store, planner.layout, config.guard)
         self._closer = Closer(config, store, planner)
+        self._entrance = Entrance(config.guard.messages_per_s, desk, watch)
         self._farewell = Farewell(config.round, store, desk, planner, watch)
         self._model = _load_model(config, store, planner)
         self._round = self._resume()
         self._repeat_s = 0.0
-        self._buckets: dict[str, Bucket] = {}
         self._levels = Levels(config.objectives, store, watch, self._publish_event)
         self._last_update_s: dict[str, float] = {}
         self._accuracy = measured_accuracies(store).get(self._model.state.version - 1)
@@ -139,12 +140,12 @@ class Coordinator:
                 raise LinkError(event.reason)
             LOGGER.warning("no connection to the broker: %s", event.reason)
         else:
-            self._on_payload(topics.device_of(event.topic), event.payload)
+            sender = topics.device_of(event.topic)
+            if self._entrance.admits(sender):
+                self._on_payload(sender, event.payload)
 
     def _on_payload(self, device: str, payload: bytes) -> None:
         """Only what is wrong with the message itself is the device's doing: its event is fed afterwards."""
-        if not self._admits(device):
-            return
         try:
             message = self._desk.receive(device, payload)
             crash_points.reach(_HEARD.get(type(message)))
@@ -155,15 +156,6 @@ class Coordinator:
             return
         if event is not None:
             self._feed(event)
-
-    def _admits(self, device: str) -> bool:
-        """Whether the device keeps to the limit; it is named when it begins not to."""
-        before, rate = self._buckets.get(device), self._config.guard.messages_per_s
-        self._buckets[device] = take(before, time.monotonic(), rate)
-        if self._buckets[device].flooding and not (before and before.flooding):
-            self._desk.change(device, note=f"sends more than guard.messages_per_s ({rate:g}): the surplus is dropped")
-            self._watch(events.Flooding(device, rate))
-        return not self._buckets[device].flooding
 
     def _greet(self, device: str) -> None:
         self._desk.send(device, LEAVE if self._farewell.dismissed else self._planner.welcome)
@@ -227,7 +219,7 @@ class Coordinator:
         """A device heard what became of its update for round `number`: it need not wait for a later one's plan."""
         body = self._store.plan(self._round.round, device)
         if number < self._round.round and self._is_awaited(device) and body is not None:
-            self._desk.send(device, msgspec.msgpack.decode(body, type=m.Plan))
+            self._send_again(device, body)
 
     def _begin_pull(self, device: str, offer: m.Offer) -> rounds.Declined | None:
         try:
@@ -334,6 +326,13 @@ class Coordinator:
 
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
         crash_points.reach(Point.COORDINATOR_CLOSING)
+        damaged = drop_damaged(self._store, action.round)
+        if damaged:
+            for device, reason in damaged.items():
+                self._desk.change(device, note=reason)
+                self._watch(events.Refused(device, reason))
+            yield rounds.Spoiled(tuple(damaged), action.round, time.monotonic())
+            return
         wall_s = time.monotonic() - self._round.since_s
         self._model, record = self._closer.close(self._model, action, wall_s)
         crash_points.reach(Point.COORDINATOR_CLOSED)
@@ -357,7 +356,17 @@ class Coordinator:
             return
         for device, body in self._store.plans(self._round.round).items():
             if self._is_awaited(device) and self._desk.roster[device].online:
-                self._desk.send(device, msgspec.msgpack.decode(body, type=m.Plan))
+                self._send_again(device, body)
+
+    def _send_again(self, device: str, body: bytes) -> None:
+        number = self._round.round
+        try:
+            self._desk.send(device, plan_of(self._store, number, device, body))
+        except StoreError as error:
+            LOGGER.warning("%s", error)
+            if device in self._round.ready:
+                for event in self._send_plan(device, number):
+                    self._feed(event)
 
 
 def _load_model(config: CoordinatorConfig, store: Store, planner: Planner) -> fleet_model.FleetModel:

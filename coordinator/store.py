@@ -35,7 +35,9 @@ CREATE TABLE contribution (
 );
 CREATE TABLE round (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
 """
+_CHECKPOINT = "version, CAST(state AS BLOB), CAST(residual AS BLOB), CAST(scores AS BLOB)"
 RUN_ID_BYTES = 16
+AGAIN = "when the coordinator next starts, or closes the round, it drops it and asks the device again"
 CHECKPOINTS = 3
 """How many are kept."""
 
@@ -102,13 +104,12 @@ class Store(Database):
         """16 random bytes that tell this run from any other, drawn when first asked for."""
         known = self.get("run")
         if known is None:
-            known = secrets.token_bytes(RUN_ID_BYTES)
-            self.put(run=known)
+            known = self.renew_run()
         return known
 
     def devices(self) -> list[DeviceRow]:
         """The roster, by name."""
-        rows = self._all("SELECT name, boot, sequence, online, ready, note FROM device ORDER BY name")
+        rows = self._all("SELECT name, boot, sequence, online, CAST(ready AS BLOB), note FROM device ORDER BY name")
         return [DeviceRow(name, boot, seq, bool(online), ready, note) for name, boot, seq, online, ready, note in rows]
 
     def keep_device(self, row: DeviceRow) -> None:
@@ -118,12 +119,12 @@ class Store(Database):
 
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint, or None before the first round closed."""
-        row = self._one("SELECT version, state, residual, scores FROM checkpoint ORDER BY version DESC")
+        row = self._one(f"SELECT {_CHECKPOINT} FROM checkpoint ORDER BY version DESC")
         return None if row is None else Checkpoint(*row)
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that are kept, the newest first."""
-        rows = self._all("SELECT version, state, residual, scores FROM checkpoint ORDER BY version DESC")
+        rows = self._all(f"SELECT {_CHECKPOINT} FROM checkpoint ORDER BY version DESC")
         return [Checkpoint(*row) for row in rows]
 
     def mend(self, checkpoint: Checkpoint) -> None:
@@ -149,12 +150,12 @@ class Store(Database):
 
     def plan(self, number: int, device: str) -> bytes | None:
         """The encoded plan of one device for round `number`, if it is still kept."""
-        row = self._one("SELECT body FROM plan WHERE round = ? AND device = ?", number, device)
+        row = self._one("SELECT CAST(body AS BLOB) FROM plan WHERE round = ? AND device = ?", number, device)
         return None if row is None else row[0]
 
     def plans(self, number: int) -> dict[str, bytes]:
         """Encoded plans of round `number` by device."""
-        return dict(self._all("SELECT device, body FROM plan WHERE round = ? ORDER BY device", number))
+        return dict(self._all("SELECT device, CAST(body AS BLOB) FROM plan WHERE round = ? ORDER BY device", number))
 
     def keep_contribution(self, number: int, row: Contribution) -> None:
         """Writes an update; a second one of the same device and round replaces nothing.
@@ -177,15 +178,35 @@ class Store(Database):
 
     def contributors(self, number: int) -> dict[str, tuple[bytes, bytes]]:
         """Sha256 and encoded report of each update of round `number`, by device."""
-        query = "SELECT device, sha256, report FROM contribution WHERE round = ? ORDER BY device"
+        columns = "device, CAST(sha256 AS BLOB), CAST(report AS BLOB)"
+        query = f"SELECT {columns} FROM contribution WHERE round = ? ORDER BY device"
         return {device: (sha256, report) for device, sha256, report in self._all(query, number)}
 
     def contribution_body(self, number: int, device: str) -> bytes:
-        """The encoded update itself, one at a time, so that memory does not grow with the fleet."""
-        row = self._one("SELECT body FROM contribution WHERE round = ? AND device = ?", number, device)
-        if row is None or row[0] is None:
+        """The encoded update itself, one at a time, so that memory does not grow with the fleet.
+
+        Raises:
+            StoreError: there is none, or it is not what was put there.
+        """
+        columns = "CAST(sha256 AS BLOB), CAST(body AS BLOB)"
+        row = self._one(f"SELECT {columns} FROM contribution WHERE round = ? AND device = ?", number, device)
+        if row is None or row[1] is None:
             raise StoreError(f"{self.path} has no update of {device} for round {number}")
-        return bytes(row[0])
+        sha256, body = row
+        if hashlib.sha256(body).digest() != sha256:
+            raise self.damaged(f"the update of {device} for round {number}", "its checksum is another", AGAIN)
+        return bytes(body)
+
+    def drop_contribution(self, number: int, device: str) -> None:
+        """Drops an update, so that its device can be asked for it again."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM contribution WHERE round = ? AND device = ?", (number, device))
+
+    def renew_run(self) -> bytes:
+        """Gives the run another name: devices drop what they hold of it and begin with its present model."""
+        name = secrets.token_bytes(RUN_ID_BYTES)
+        self.put(run=name)
+        return name
 
     def close_round(
         self, number: int, checkpoint: Checkpoint, delta: bytes, record: bytes, late_rounds: int = 0
@@ -208,11 +229,12 @@ class Store(Database):
 
     def delta_sizes(self, after: int) -> list[tuple[int, bytes, int]]:
         """Version, sha256 and size in bytes of every delta after version `after`, in order."""
-        return self._all("SELECT version, sha256, length(body) FROM delta WHERE version > ? ORDER BY version", after)
+        columns = "version, CAST(sha256 AS BLOB), length(body)"
+        return self._all(f"SELECT {columns} FROM delta WHERE version > ? ORDER BY version", after)
 
     def delta_body(self, sha256: bytes) -> bytes | None:
         """The encoded delta with this hash, if there is one."""
-        row = self._one("SELECT body FROM delta WHERE sha256 = ?", sha256)
+        row = self._one("SELECT CAST(body AS BLOB) FROM delta WHERE sha256 = ?", sha256)
         return None if row is None else row[0]
 
     def drop_delta(self, version: int) -> None:
@@ -222,4 +244,4 @@ class Store(Database):
 
     def rounds(self) -> list[tuple[int, bytes]]:
         """Number and record of every closed round."""
-        return self._all("SELECT number, record FROM round ORDER BY number")
+        return self._all("SELECT number, CAST(record AS BLOB) FROM round ORDER BY number")

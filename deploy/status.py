@@ -9,6 +9,7 @@ import msgspec
 from coordinator import config as configs
 from coordinator.events import Objective, RoundRecord
 from coordinator.levels import load_history
+from coordinator.rows import ready_of, records_of
 from coordinator.store import DeviceRow, Store
 from deploy.folders import AGENT_DB, COORDINATOR_DB
 from edge_agent import store as agent_store
@@ -32,7 +33,7 @@ class DeviceStatus(msgspec.Struct, frozen=True):
 
 
 class FleetStatus(msgspec.Struct, frozen=True):
-    """One run.
+    """One run, without the records of rounds that are damaged.
 
     `closed` of `rounds` rounds are over. `open_round` is under way, null between rounds: the updates of the devices
     `answered` are on disk, those of `pending` are not (their notes say if they declined). `ranks_alive` is null before
@@ -100,9 +101,8 @@ def _fleet_status(store: Store) -> FleetStatus:
     if stored is None:
         raise StoreError(f"{store.path} holds no run yet: start its coordinator")
     config = configs.decode(stored)
-    records = tuple(msgspec.json.decode(body, type=RoundRecord) for _, body in store.rounds())
-    last = records[-1] if records else None
-    following = 1 + (last.round if last else 0)
+    records = tuple(records_of(store))
+    following = 1 + max((number for number, _ in store.rounds()), default=0)
     cohort, answered = store.plans(following), store.contributors(following)
     return FleetStatus(
         fleet=config.fleet,
@@ -111,17 +111,20 @@ def _fleet_status(store: Store) -> FleetStatus:
         open_round=following if cohort else None,
         answered=tuple(answered),
         pending=tuple(device for device in cohort if device not in answered),
-        ranks_alive=last.ranks_alive if last else None,
+        ranks_alive=records[-1].ranks_alive if records else None,
         records=records,
-        devices=tuple(_device_status(row) for row in store.devices()),
+        devices=tuple(_device_status(store, row) for row in store.devices()),
         objectives=load_history(store),
     )
 
 
-def _device_status(row: DeviceRow) -> DeviceStatus:
-    if row.ready is None:
+def _device_status(store: Store, row: DeviceRow) -> DeviceStatus:
+    try:
+        ready = ready_of(store, row)
+    except StoreError as error:
+        return DeviceStatus(row.name, row.online, None, None, None, str(error))
+    if ready is None:
         return DeviceStatus(row.name, row.online, None, None, None, row.note)
-    ready = msgspec.msgpack.decode(row.ready, type=m.Ready)
     return DeviceStatus(row.name, row.online, ready.examples, ready.capability.budget_bytes, ready.version, row.note)
 
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import TypeVar
 
-import msgspec
-
-from edge_agent import capability, config, jobs, memory, session
+from edge_agent import capability, config, jobs, memory, session, startup
 from edge_agent import session_events as events
 from edge_agent.fetching import Fetcher
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
-from edge_agent.store import Outgoing, Store
+from edge_agent.store import Store
 from edge_agent.wire import crash_points, frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
 from edge_agent.wire.crash_points import Point
@@ -29,6 +26,7 @@ from edge_agent.wire.settings import mqtt_settings
 
 LOGGER = logging.getLogger("rankfleet.agent")
 POLL_S = 0.05
+_MEASURED_AGAIN = "it is measured again"
 T = TypeVar("T")
 
 Connect = Callable[[int], link.Link]
@@ -50,8 +48,8 @@ class Agent:
         self._fetcher = Fetcher(settings.state_dir)
         self._runner = jobs.Runner()
         self._phases = PhaseMeter()
-        self._traffic = TrafficMeter(_account(store))
-        self._state = _initial(store)
+        self._traffic = TrafficMeter(startup.account_of(store))
+        self._state = startup.initial(store)
         self._fetching = False
         self._exit: events.Exit | None = None
         self._link = connect(self._boot)
@@ -199,7 +197,7 @@ class Agent:
         outgoing = self._store.outgoing()
         if outgoing is None:
             raise AssertionError("the trainer said that it left an update")
-        return _offer(outgoing, self._phases.drain(), self._traffic.account)
+        return startup.make_offer(self._store, outgoing, self._phases.drain(), self._traffic.account)
 
     def _finished(self, line: jobs.FinalResult) -> m.Finished:
         account = self._traffic.account
@@ -280,9 +278,9 @@ class Agent:
         """A replayed capability, or the one measured before with the same pack, budget, threads and engine."""
         if self._settings.capability is not None:
             return capability.load(self._settings.capability, self._settings.device)
-        if self._store.value("capability_of", str) != self._capability_key(terms):
+        if self._store.value_or("capability_of", None, str, _MEASURED_AGAIN) != self._capability_key(terms):
             return None
-        return self._store.value("capability", m.Capability)
+        return self._store.value_or("capability", None, m.Capability, _MEASURED_AGAIN)
 
     @staticmethod
     def _capability_key(terms: jobs.Terms) -> str:
@@ -292,7 +290,8 @@ class Agent:
 
     def _link_bytes_per_s(self) -> int:
         """The best rate that a fetch of the pack ever had: most bytes come with the first, later ones are short."""
-        best = max(self._store.value("link_bytes_per_s", int) or 1, self._fetcher.link_bytes_per_s or 1)
+        known = self._store.value_or("link_bytes_per_s", 1, int, _MEASURED_AGAIN)
+        best = max(known, self._fetcher.link_bytes_per_s or 1)
         self._store.keep(link_bytes_per_s=best)
         return best
 
@@ -331,34 +330,6 @@ def _link(settings: config.AgentConfig, boot: int) -> link.Link:
         (topics.down(settings.fleet, settings.device),),
         link.Will(topics.up(settings.fleet, settings.device), payload),
     )
-
-
-def _initial(store: Store) -> session.State:
-    outgoing = store.outgoing()
-    return session.State(
-        agent_version=version("rankfleet"),
-        pack=None,
-        version=store.version(),
-        welcome=store.value("welcome", m.Welcome),
-        offer=None if outgoing is None else _offer(outgoing, (), _account(store)),
-    )
-
-
-def _offer(outgoing: Outgoing, phases: tuple[m.Phase, ...], account: Account) -> m.Offer:
-    """The offer of an update, its report completed by what only the supervisor knows."""
-    report = msgspec.msgpack.decode(outgoing.report, type=m.RoundReport)
-    report = msgspec.structs.replace(
-        report,
-        bytes_up=account.bytes_up,
-        bytes_down=account.bytes_down,
-        pack_bytes_down=account.pack_bytes_down,
-        phases=phases + report.phases,
-    )
-    return m.Offer(outgoing.round, m.ObjectRef("update", outgoing.sha256, len(outgoing.body)), report)
-
-
-def _account(store: Store) -> Account:
-    return store.value("account", Account) or Account()
 
 
 def _set(value: T | None) -> T:

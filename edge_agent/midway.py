@@ -22,6 +22,7 @@ from edge_agent.watch import Footing
 from edge_agent.wire import crash_points
 from edge_agent.wire.cost import ChosenPlan
 from edge_agent.wire.crash_points import Point
+from edge_agent.wire.errors import MALFORMED
 
 LOGGER = logging.getLogger("rankfleet.trainer")
 
@@ -94,7 +95,7 @@ class Checkpoints:
             return None
         try:
             kept = msgspec.msgpack.decode(head, type=_Kept)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             LOGGER.warning("the checkpoint of a round is damaged, and the round starts again: %s", error)
             return None
         return kept if kept.key == self._key else None

@@ -7,11 +7,13 @@ are opaque here (see `wire.state`, `wire.codec`, `midway`).
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from edge_agent.wire import crash_points
+from edge_agent.wire import messages as m
 from edge_agent.wire.crash_points import Point
 from edge_agent.wire.database import Database
 
@@ -73,8 +75,14 @@ class Store(Database):
 
     def model(self) -> Model | None:
         """The model state, or None where the seed state still holds."""
-        row = self._one("SELECT version, state, residual FROM model")
+        row = self._one("SELECT version, CAST(state AS BLOB), CAST(residual AS BLOB) FROM model")
         return None if row is None else Model(*row)
+
+    def forget_model(self) -> None:
+        """Drops the model state and all that was made from it; the terms of the fleet stay."""
+        with self._transaction() as db:
+            for table in ("model", "outbox", "midway"):
+                db.execute(f"DELETE FROM {table}")
 
     def version(self) -> int:
         """Version of the model state; 0 is the seed state."""
@@ -109,18 +117,30 @@ class Store(Database):
 
     def midway(self) -> bytes | None:
         """What was told of the tables that are kept of a round's training, if any are."""
-        row = self._one("SELECT body FROM midway WHERE name = ?", _HEAD)
+        row = self._one("SELECT CAST(body AS BLOB) FROM midway WHERE name = ?", _HEAD)
         return None if row is None else row[0]
 
     def midway_table(self, name: str) -> bytes:
         """One of these tables; empty if there is none of this name."""
-        row = self._one("SELECT body FROM midway WHERE name = ?", name)
+        row = self._one("SELECT CAST(body AS BLOB) FROM midway WHERE name = ?", name)
         return b"" if row is None else row[0]
 
     def outgoing(self) -> Outgoing | None:
         """The update that waits to be sent, if any."""
-        row = self._one("SELECT round, sha256, body, report FROM outbox")
+        columns = "round, CAST(sha256 AS BLOB), CAST(body AS BLOB), CAST(report AS BLOB)"
+        row = self._one(f"SELECT {columns} FROM outbox")
         return None if row is None else Outgoing(*row)
+
+    def report_of(self, outgoing: Outgoing) -> m.RoundReport:
+        """The report on the update that waits.
+
+        Raises:
+            StoreError: the report, or the update itself, is not what was put there.
+        """
+        what, remedy = "the update that waits to be sent", "it is dropped, and its round trained again if still open"
+        if not isinstance(outgoing.round, int) or hashlib.sha256(outgoing.body).digest() != outgoing.sha256:
+            raise self.damaged(what, "its checksum is another", remedy)
+        return self.read(outgoing.report, m.RoundReport, what, remedy)
 
     def settle(self, number: int) -> None:
         """Drops the update of round `number`: the coordinator has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from edge_agent.wire.pack import TOKENIZER, Manifest, load_manifest, module_layo
 from edge_agent.wire.ranks import Layout, Rows, compact
 from edge_agent.wire.state import ModelState
 
+LOGGER = logging.getLogger("rankfleet.trainer")
 PREFIX = "prefix"
 """Folder of the frozen prefix, beside the agent's database."""
 
@@ -116,11 +118,15 @@ class Workspace(LocalModel):
         return FrozenPrefix(self.engine, below, block, micro_batch, cache)
 
     def residual(self) -> Rows:
-        """What quantisation lost so far."""
+        """What quantisation lost so far; where that is damaged it is forgotten, and training goes on without it."""
         model = self.store.model()
         if model is None or not model.residual:
             return self.layout.empty_rows()
-        return states.from_bytes(model.residual, self.layout).rows
+        try:
+            return states.from_bytes(model.residual, self.layout).rows
+        except PayloadError as error:
+            LOGGER.warning("what quantisation lost so far is damaged, and forgotten: %s", error)
+            return self.layout.empty_rows()
 
     def model(self, state: ModelState, residual: Rows) -> Model:
         """`state` and `residual` as the store keeps them."""

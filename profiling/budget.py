@@ -156,10 +156,10 @@ def _row(budget_bytes: int, database: Path) -> Row:
     store = Store(database)
     try:
         outgoing = store.outgoing()
+        assert outgoing is not None
+        report = store.report_of(outgoing)
     finally:
         store.close()
-    assert outgoing is not None
-    report = msgspec.msgpack.decode(outgoing.report, type=m.RoundReport)
     return Row(
         budget_bytes=budget_bytes,
         micro_batch=report.micro_batch,

@@ -16,6 +16,7 @@ import msgspec
 from coordinator import config as coordinator_config
 from coordinator import events
 from coordinator.config import CoordinatorConfig
+from coordinator.rows import ready_of
 from coordinator.run import DATABASE
 from coordinator.store import Store
 from deploy import datasets
@@ -142,7 +143,7 @@ def _read_run(files: Files) -> Ended:
         checkpoint = store.checkpoint()
         if checkpoint is None:
             raise RankfleetError("the run ended without a single round; see coordinator.log in its folder")
-        readies = {row.name: msgspec.msgpack.decode(row.ready, type=m.Ready) for row in store.devices() if row.ready}
+        readies = {row.name: ready for row in store.devices() if (ready := ready_of(store, row)) is not None}
         return Ended(
             fleet=fleet,
             layout=layout,

@@ -10,6 +10,7 @@ import msgspec
 
 from coordinator import records
 from coordinator.events import RoundRecord
+from coordinator.rows import record_of
 from coordinator.store import Store
 from deploy.demo.layout import Device, Files
 from deploy.progress import megabytes
@@ -98,7 +99,7 @@ def majority_share(test: list[Example]) -> float:
 
 def history(store: Store) -> tuple[RoundRecord, ...]:
     """All closed rounds."""
-    return tuple(msgspec.json.decode(body, type=RoundRecord) for _, body in store.rounds())
+    return tuple(record_of(store, number, body) for number, body in store.rounds())
 
 
 def device_summary(

@@ -56,6 +56,16 @@ class Graph:
         Raises:
             EngineError: ONNX Runtime cannot compute them.
         """
+        try:
+            binding = self._bound(fixed, feeds, outputs)
+            self._session.run_with_iobinding(binding, _shrinking() if shrink else None)
+        except Exception as error:  # as above
+            raise EngineError(
+                f"ONNX Runtime cannot compute a block: {error}; if it asks for other inputs or shapes, the graphs are "
+                "not of this pack: build it again"
+            ) from error
+
+    def _bound(self, fixed: Values, feeds: Arrays, outputs: Arrays) -> onnxruntime.IOBinding:
         binding = self._session.io_binding()
         for name in self._inputs & fixed.keys():
             binding.bind_ortvalue_input(name, fixed[name])
@@ -64,10 +74,7 @@ class Graph:
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        try:
-            self._session.run_with_iobinding(binding, _shrinking() if shrink else None)
-        except Exception as error:  # as above
-            raise EngineError(f"ONNX Runtime cannot compute a block: {error}") from error
+        return binding
 
 
 @cache

@@ -17,12 +17,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import zlib
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from .errors import PayloadError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MAGIC = b"RO"
 FORMAT = 1
@@ -60,7 +60,7 @@ def unseal(kind: Kind, data: bytes, limit_bytes: int) -> bytes:
     Raises:
         PayloadError: another kind or format, cut short, altered, with stray bytes, or over the limit.
     """
-    _check_head(kind, data)
+    check_whole(kind, data)
     inflater = zlib.decompressobj()
     try:
         body = inflater.decompress(data[HEADER_BYTES:], limit_bytes + 1)
@@ -73,7 +73,8 @@ def unseal(kind: Kind, data: bytes, limit_bytes: int) -> bytes:
     return body
 
 
-def _check_head(kind: Kind, data: bytes) -> None:
+def check_whole(kind: Kind, data: bytes) -> None:
+    """Raises PayloadError if `data` is of another kind or format, cut short or altered. Inflates nothing."""
     expected = MAGIC + kind.value + bytes([FORMAT])
     if data[:_HEAD_BYTES] != expected:
         raise PayloadError(
@@ -120,6 +121,8 @@ class Reader:
 
     def take(self, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """The next array of `shape`; `dtype` in numpy's notation, such as `<f4`. Raises as `take_bytes`."""
+        import numpy as np  # noqa: PLC0415 (the supervisor checks what is stored without it)
+
         kind = np.dtype(dtype)
         count = int(np.prod(shape, dtype=np.int64))
         array = np.frombuffer(self.take_bytes(count * kind.itemsize), dtype=kind)

@@ -1,10 +1,14 @@
 """One SQLite file, opened the way that both sides need it: WAL, synchronous, errors with a remedy.
 
 Both sides also count their starts and keep a few single values, so the table `meta` is here too.
+
+SQLite keeps whatever type is put into a column, and one flipped bit makes text of a blob. So blobs are read as
+`CAST(... AS BLOB)`, and it is their decoder that says whether they are whole.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +20,10 @@ import msgspec
 from .errors import MALFORMED, StoreError
 
 T = TypeVar("T")
+D = TypeVar("D")
+Decode = Callable[..., Any]
 
+LOGGER = logging.getLogger("rankfleet.database")
 BUSY_TIMEOUT_S = 30
 _META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
 
@@ -75,27 +82,51 @@ class Database:
         self._db.close()
 
     def next_boot(self) -> int:
-        """Counts this start of the program and returns its number, from 1."""
-        boot = (self.value("boot", int) or 0) + 1
+        """Counts this start of the program and returns its number, from 1 on; from 1 again where it was damaged."""
+        boot = 1 + self.value_or("boot", 0, int, "starts are counted from 1 again")
         self.keep(boot=boot)
         return boot
 
-    def value(self, key: str, kind: type[T]) -> T | None:
+    def value(self, key: str, kind: type[T], remedy: str | None = None) -> T | None:
         """The value of `key` as `keep` put it, or None.
 
         Raises:
-            StoreError: what is there is no `kind`: it is damaged, or another version of rankfleet put it.
+            StoreError: what is there is no `kind`: it is damaged, or another version of rankfleet put it. Unless there
+                is another `remedy`, the database is to be deleted.
         """
         data = self.get(key)
         if data is None:
             return None
+        return self.read(data, kind, f"the value of {key!r}", remedy or f"to start afresh, delete {self.path}")
+
+    def value_or(self, key: str, otherwise: D, kind: type[T], remedy: str) -> T | D:
+        """The value of `key`; `otherwise` where there is none, or where it is damaged, which is logged.
+
+        `remedy` is part of the log's line, and says what becomes of it.
+        """
         try:
-            return msgspec.msgpack.decode(data, type=kind)
+            known = self.value(key, kind, remedy)
+        except StoreError as error:
+            LOGGER.warning("%s", error)
+            return otherwise
+        return otherwise if known is None else known
+
+    def read(self, data: bytes, kind: type[T], what: str, remedy: str, decode: Decode = msgspec.msgpack.decode) -> T:
+        """The `kind` that `data` holds, which is in this database as `what`; `decode` is msgspec's for its encoding.
+
+        Raises:
+            StoreError: `data` is no `kind`: names the database, `what`, and the `remedy`.
+        """
+        try:
+            return decode(data, type=kind)
         except MALFORMED as error:
-            raise StoreError(
-                f"{self.path}: the value of {key!r} cannot be read ({error}): it is damaged, or of another version "
-                f"of rankfleet; to start afresh, delete {self.path}"
-            ) from error
+            raise self.damaged(what, str(error), remedy) from error
+
+    def damaged(self, what: str, why: str, remedy: str) -> StoreError:
+        """The error for `what`, a part of this database that is not as it was written."""
+        return StoreError(
+            f"{self.path}: {what} cannot be read ({why}): it is damaged, or of another version of rankfleet; {remedy}"
+        )
 
     def keep(self, **values: object) -> None:
         """Sets several keys together, to anything that MessagePack can hold."""
@@ -103,7 +134,7 @@ class Database:
 
     def get(self, key: str) -> bytes | None:
         """The value of `key`, or None."""
-        row = self._one("SELECT value FROM meta WHERE key = ?", key)
+        row = self._one("SELECT CAST(value AS BLOB) FROM meta WHERE key = ?", key)
         return None if row is None else row[0]
 
     def put(self, **values: bytes) -> None:
@@ -144,10 +175,18 @@ class Database:
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    db.text_factory = _text
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     return db
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    db.text_factory = _text
+    return db
+
+
+def _text(data: bytes) -> str:
+    """One damaged name must not make all rows unreadable."""
+    return data.decode(errors="replace")

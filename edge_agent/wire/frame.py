@@ -30,6 +30,7 @@ HEADER_BYTES = 48
 MAX_FRAME_BYTES = 2**20
 MAX_SEQUENCE = 2**63 - 1
 """The largest integer that the databases of both sides can keep."""
+MAX_BOOT = 2**32 - 1
 _HEAD = struct.Struct(">2sBBIQ")
 _ENCODER = msgspec.msgpack.Encoder()
 

@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_agent.wire.errors import MALFORMED, PackError
+from edge_agent.wire.pack_tensors import check_tensors
 
 if TYPE_CHECKING:
     from edge_agent.wire.ranks import Layout
@@ -185,7 +186,8 @@ def parse_manifest(data: bytes) -> Manifest:
     """The manifest in the JSON text `data`.
 
     Raises:
-        PackError: not JSON, of another format, or with missing, unknown or impossible fields.
+        PackError: not JSON, of another format, with missing, unknown or impossible fields, or with tensors that do not
+            fit each other.
     """
     try:
         version = msgspec.json.decode(data, type=_Version).format
@@ -198,6 +200,7 @@ def parse_manifest(data: bytes) -> Manifest:
     if manifest.files.keys() != expected:
         raise PackError(f"a pack has the files {sorted(expected)}, the {MANIFEST} lists {sorted(manifest.files)}")
     _check_modules(manifest)
+    check_tensors(manifest)
     return manifest
 
 

@@ -30,11 +30,16 @@ def check_name(name: str, what: str) -> str:
     Raises:
         ConfigError: with `what` was being named.
     """
-    if not _NAME.fullmatch(name) or name == COORDINATOR:
+    if not is_name(name):
         raise ConfigError(
             f"{what} must be 1 to 64 letters, digits, '.', '_' or '-', and not '{COORDINATOR}'; got {name!r}"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `check_name` takes `name`."""
+    return bool(_NAME.fullmatch(name)) and name != COORDINATOR
 
 
 def up(fleet: str, device: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def contribute(store: Store, device: str, body: bytes, origin: int = 3, **report: Any) -> m.RoundReport:
     said = msgspec.structs.replace(REPORT, **report)
-    store.keep_contribution(3, Contribution(device, bytes(32), msgspec.msgpack.encode(said), body, origin))
+    sha256 = hashlib.sha256(body).digest()
+    store.keep_contribution(3, Contribution(device, sha256, msgspec.msgpack.encode(said), body, origin))
     return said
 
 

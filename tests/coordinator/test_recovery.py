@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator import fleet_model
@@ -19,10 +21,12 @@ from edge_agent.wire import state as states
 from edge_agent.wire.memory_link import MemoryBroker
 from tests.coordinator.devices import NAMES, Devices, Start, last_rounds
 from tests.coordinator.small import LAYOUT, SEED, an_update, rules, same
+from tests.disks import GARBAGE, damage
 from tests.scripted import Device, all_of, last_state, make_config
+from tests.wire.examples import REPORT
 
 ROUNDS = 5
-UPDATE = Contribution("pi-1", b"sha", b"report", b"update", 1)
+UPDATE = Contribution("pi-1", hashlib.sha256(b"update").digest(), msgspec.msgpack.encode(REPORT), b"update", 1)
 
 
 def flip(path: Path, blob: bytes) -> None:
@@ -162,6 +166,24 @@ def test_a_damaged_delta_alone_costs_nothing_but_itself(run: Run) -> None:
     assert same(model, run.models[-1])
     assert [version for version, _, _ in run.store.delta_sizes(0)] == [1, 2, 4, 5]
     assert_round_goes_on(run)
+
+
+def test_a_delta_that_is_of_another_version_is_not_applied(run: Run) -> None:
+    """Its bytes are whole, its row is not."""
+    damage(run.path, "UPDATE delta SET version = version + 100 WHERE version = 5")
+    damage(run.path, "UPDATE delta SET version = 5 WHERE version = 2")
+    damage(run.path, "UPDATE checkpoint SET state = ? WHERE version = 5", GARBAGE)
+    found, model = run.mended()
+    assert found is not None and (found.version, found.newest) == (4, 5)
+    assert same(model, run.models[4])
+
+
+def test_blobs_whose_type_has_changed_are_what_they_were(run: Run) -> None:
+    before = run.store.checkpoints(), run.store.delta_sizes(0)
+    damage(run.path, "UPDATE checkpoint SET state = CAST(state AS TEXT), scores = CAST(scores AS TEXT)")
+    damage(run.path, "UPDATE contribution SET report = CAST(report AS TEXT)")
+    assert mend(run.store, LAYOUT, SEED) is None
+    assert (run.store.checkpoints(), run.store.delta_sizes(0)) == before
 
 
 def assert_round_goes_on(run: Run) -> None:

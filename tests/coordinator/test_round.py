@@ -23,6 +23,7 @@ from coordinator.round import (
     Phase,
     Ready,
     Replan,
+    Spoiled,
     State,
     Stored,
     StoredLate,
@@ -252,6 +253,38 @@ def test_started_in_a_round_whose_devices_stay_away_the_grace_time_is_enough() -
     assert play(state, [Tick(10.0)])[1] == [Close(1, ("a", "b"))]
 
 
+# Updates that are damaged on disk
+
+
+def closing() -> State:
+    state, actions = play(opened(), [Stored(device, 1, 5.0) for device in ("a", "b", "c")])
+    assert actions == [Close(1, ("a", "b", "c"))]
+    return state
+
+
+def test_a_round_with_damaged_updates_is_open_again_and_their_devices_are_asked_again() -> None:
+    state, actions = play(closing(), [Spoiled(("a", "c"), 1, 6.0)])
+    assert actions == [Replan(1, "a"), Replan(1, "c")]
+    state, actions = play(state, [Tick(7.0), Stored("a", 1, 8.0), Tick(9.0)])
+    assert (actions, state.phase) == ([], Phase.OPEN)
+    assert play(state, [Stored("c", 1, 10.0)])[1] == [Close(1, ("a", "b", "c"))]
+
+
+def test_a_device_that_is_away_is_waited_for_as_long_as_any() -> None:
+    state, actions = play(closing(), [Lost("a", 6.0), Spoiled(("a",), 1, 7.0)])
+    assert actions == []
+    assert play(state, [Tick(15.0)])[1] == []
+    assert play(state, [Tick(16.0)])[1] == [Close(1, ("b", "c"))]
+    assert play(state, [Ready("a", 8.0)])[1] == [Replan(1, "a")]
+
+
+def test_a_round_that_is_not_closing_has_no_damaged_updates() -> None:
+    state = opened()
+    assert play(state, [Spoiled(("a",), 1, 1.0)]) == (state, [])
+    state = closing()
+    assert play(state, [Spoiled(("a",), 2, 1.0)]) == (state, [])
+
+
 class AnyHistory(RuleBasedStateMachine):
     """Arbitrary events in arbitrary order, as time passes; a twin of the bookkeeping checks every action."""
 
@@ -348,6 +381,13 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def is_aggregated(self) -> None:
         self.close()
+
+    @precondition(lambda self: self.state.phase is Phase.CLOSING)
+    @rule(damaged=st.sets(st.sampled_from(DEVICES), min_size=1))
+    def is_damaged(self, damaged: set[str]) -> None:
+        self.stored -= {(device, self.state.round) for device in damaged}
+        dropped = tuple(sorted(device for device in damaged if device in self.state.parts))
+        self.feed(Spoiled(dropped, self.state.round, self.now_s))
 
     @precondition(lambda self: self.state.phase is not Phase.CLOSING)
     @rule()

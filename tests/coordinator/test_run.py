@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from coordinator.config import CoordinatorConfig
 from coordinator.run import DATABASE, run
 from coordinator.store import Store
 from edge_agent.wire.errors import ConfigError, LinkError, PackError, StoreError
+from edge_agent.wire.pack import MANIFEST, load_manifest
 from edge_agent.wire.settings import BrokerSettings
 from tests.brokers import free_port
+from tests.models import tiny_pack
 from tests.runs import make_config, start_run
 
 
@@ -67,6 +70,15 @@ def test_the_run_folder_says_what_it_is_a_run_of(tmp_path: Path) -> None:
 def test_a_missing_pack_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackError, match="no model pack"):
         run(make_config(tmp_path, tmp_path / "nowhere"), nothing)
+
+
+def test_a_pack_whose_tensors_do_not_fit_is_refused(tmp_path: Path) -> None:
+    pack_dir = shutil.copytree(tiny_pack(), tmp_path / "pack")
+    manifest = load_manifest(pack_dir)
+    weights = tuple(name for name in manifest.block_weights if name != "output.dense.weight")
+    (pack_dir / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, block_weights=weights)))
+    with pytest.raises(PackError, match=r"output\.dense has no weight among those of a block: build the pack again"):
+        run(make_config(tmp_path, pack_dir), nothing)
 
 
 def test_a_malformed_users_file_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from coordinator.store import Checkpoint, Contribution, DeviceRow, Store
 from edge_agent.wire.errors import StoreError
 from tests.coordinator.small import after_a_round
 
-UPDATE = Contribution("pi-1", b"sha", b"report", b"update", 1)
+SHA256 = hashlib.sha256(b"update").digest()
+UPDATE = Contribution("pi-1", SHA256, b"report", b"update", 1)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_devices_are_kept_by_name(store: Store) -> None:
 def test_a_second_update_of_a_device_replaces_nothing(store: Store) -> None:
     store.keep_contribution(1, UPDATE)
     store.keep_contribution(1, UPDATE._replace(sha256=b"other", body=b"other"))
-    assert store.contributors(1) == {"pi-1": (b"sha", b"report")}
+    assert store.contributors(1) == {"pi-1": (SHA256, b"report")}
     assert store.contribution_body(1, "pi-1") == b"update"
 
 
@@ -64,7 +65,7 @@ def test_closing_a_round_leaves_its_model_its_delta_and_its_reports(store: Store
     assert store.checkpoint() == Checkpoint(1, b"state", b"residual", b"scores")
     assert store.rounds() == [(1, b"record")]
     assert store.plans(1) == {}
-    assert store.contributors(1) == {"pi-1": (b"sha", b"report")}
+    assert store.contributors(1) == {"pi-1": (SHA256, b"report")}
     assert store.delta_body(hashlib.sha256(b"delta 1").digest()) == b"delta 1"
     with pytest.raises(StoreError, match="no update of pi-1 for round 1"):
         store.contribution_body(1, "pi-1")
@@ -130,7 +131,7 @@ def test_a_run_of_the_former_schema_goes_on(tmp_path: Path) -> None:
         db.executescript(FORMER)
         row = (before.version, before.state, before.residual, model.importance.astype("<f8").tobytes())
         db.execute("INSERT INTO checkpoint VALUES (0, ?, ?, ?, ?)", row)
-        db.execute("INSERT INTO contribution VALUES (2, 'pi-1', x'01', x'02', x'03')")
+        db.execute("INSERT INTO contribution VALUES (2, 'pi-1', ?, x'02', x'03')", (hashlib.sha256(b"\x03").digest(),))
     db.close()
     store = Store(tmp_path / "coordinator.db")
     assert store.checkpoints() == [before]

@@ -15,6 +15,7 @@ from edge_agent.store import Outgoing
 from edge_agent.store import Store as AgentStore
 from edge_agent.wire import messages as m
 from edge_agent.wire.errors import StoreError
+from tests.disks import GARBAGE, damage
 from tests.runs import CAPABILITY, CLASSES, FLEET, ROUNDS, make_agent, make_config, make_record, make_run, make_state
 from tests.runs import start_run as start
 
@@ -55,6 +56,23 @@ def test_devices_with_what_they_said_last(tmp_path: Path) -> None:
         DeviceStatus("pi-1", True, 40, CAPABILITY.budget_bytes, 2, ""),
         DeviceStatus("pi-2", False, None, None, None, "the connection was lost"),
     )
+
+
+def test_damaged_rows_do_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_run(make_config(tmp_path), make_state(3)) / COORDINATOR_DB
+    store = Store(path)
+    for name in ("pi-1", "pi-2"):
+        store.keep_device(DeviceRow(name, 1, 5, True, msgspec.msgpack.encode(READY), ""))
+    store.put(objectives=GARBAGE)
+    store.close()
+    damage(path, "UPDATE device SET ready = ? WHERE name = 'pi-1'", GARBAGE)
+    damage(path, "UPDATE round SET record = ? WHERE number = 3", GARBAGE)
+    status = fleet_status(tmp_path)
+    damaged, whole = status.devices
+    assert whole == DeviceStatus("pi-2", True, 40, CAPABILITY.budget_bytes, 2, "")
+    assert (damaged.name, damaged.examples) == ("pi-1", None) and "what pi-1 can do cannot be read" in damaged.note
+    assert (status.closed, status.records, status.objectives) == (3, (make_record(1), make_record(2)), ())
+    assert any("the record of round 3 cannot be read" in line for line in caplog.messages)
 
 
 def test_a_database_without_a_run_says_so(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from edge_agent.store import Store
 from edge_agent.wire import frame, link, replay, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
-from edge_agent.wire.errors import ConfigError, FetchError, RankfleetError, StoreError
+from edge_agent.wire.errors import ConfigError, FetchError, PackError, RankfleetError, StoreError
 from edge_agent.wire.memory_link import MemoryBroker
-from edge_agent.wire.pack import WEIGHTS
+from edge_agent.wire.pack import MANIFEST, WEIGHTS, load_manifest
 from edge_agent.wire.pull import Puller
 from edge_agent.wire.settings import BrokerSettings
 from tests.agents import (
@@ -34,6 +34,7 @@ from tests.agents import (
     write_capability,
     write_data,
 )
+from tests.disks import GARBAGE, damage
 from tests.models import tiny_pack
 from tests.runs import CAPABILITY, FLEET, make_state
 
@@ -316,6 +317,21 @@ def test_a_pack_that_is_altered_at_the_coordinator_is_never_trained_on(
         agent.ends()
 
 
+def test_a_pack_whose_tensors_do_not_fit_ends_the_agent_with_the_reason(
+    start: Start, broker: MemoryBroker, tmp_path: Path
+) -> None:
+    pack_dir = shutil.copytree(tiny_pack(), tmp_path / "unfit")
+    manifest = load_manifest(pack_dir)
+    tensors = {name: entry for name, entry in manifest.tensors.items() if name != "block.1.output.dense.bias"}
+    (pack_dir / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, tensors=tensors)))
+    gateway, agent = Gateway(broker, DEVICE, pack_dir), start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)
+    assert gateway.hears_unless(m.Ready, lambda: agent.ended) is None
+    with pytest.raises(PackError, match=r"no tensor block\.1\.output\.dense\.bias, .*: build the pack again"):
+        agent.ends()
+
+
 def test_a_pack_that_is_altered_on_the_agents_disk_is_fetched_again(
     start: Start, gateway: Gateway, altered_pack: Path, tmp_path: Path
 ) -> None:
@@ -370,13 +386,60 @@ def test_a_final_refusal_ends_the_agent_with_the_reason(start: Start, gateway: G
         agent.ends()
 
 
-@pytest.mark.parametrize("key", ["boot", "welcome", "account"])
-def test_a_damaged_store_says_what_to_do(start: Start, gateway: Gateway, tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("key", ["boot", "welcome", "account", "capability", "capability_of", "link_bytes_per_s"])
+def test_an_agent_goes_on_without_a_value_that_is_damaged(
+    start: Start, gateway: Gateway, tmp_path: Path, key: str
+) -> None:
     store = Store(tmp_path / "state" / "agent.db")
-    store.put(**{key: b"\xc1"})
+    store.put(**{key: GARBAGE})
     store.close()
-    with pytest.raises(StoreError, match=rf"'{key}' cannot be read .* delete .*agent\.db"):
+    start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state()))
+    assert gateway.hears(m.Offer).round == 1
+
+
+def test_an_agent_whose_database_is_none_says_what_to_do(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "agent.db").write_bytes(GARBAGE * 1000)
+    with pytest.raises(StoreError, match=r"agent\.db cannot be used"):
         start().ends()
+
+
+@pytest.mark.parametrize("column", ["report", "body"])
+def test_a_round_whose_update_is_damaged_before_it_was_sent_is_trained_again(
+    start: Start, gateway: Gateway, tmp_path: Path, column: str
+) -> None:
+    agent = start()
+    gateway.welcomes()
+    gateway.say(plan_for(seed_state()))
+    gateway.hears(m.Offer)
+    gateway.say(m.Leave("to start it again"))
+    agent.ends()
+    damage(tmp_path / "state" / "agent.db", f"UPDATE outbox SET {column} = ?", GARBAGE)
+    gateway.heard.clear()
+    start()
+    assert gateway.welcomes().version == 0
+    gateway.say(plan_for(seed_state()))
+    again = gateway.hears(m.Offer)
+    assert [message for message in gateway.heard if isinstance(message, m.Offer)] == [again]
+    assert gateway.pulls(again).round == 1
+
+
+def test_a_device_whose_model_is_damaged_takes_the_fleets(start: Start, gateway: Gateway, tmp_path: Path) -> None:
+    agent, path = start(), tmp_path / "state" / "agent.db"
+    gateway.welcomes()
+    ref, body = snapshot(make_state(1))
+    gateway.objects[ref.sha256] = body
+    gateway.say(plan_for(make_state(1), (ref,)))
+    gateway.hears(m.Offer)
+    gateway.say(m.Leave("to start it again"))
+    agent.ends()
+    damage(path, "UPDATE model SET state = ?", GARBAGE)
+    start()
+    assert gateway.welcomes().version == 0
+    gateway.say(plan_for(make_state(1), (ref,)))
+    assert gateway.pulls(gateway.hears(m.Offer)).version == 1
 
 
 def test_a_capabilities_file_without_the_device_is_named(start: Start, gateway: Gateway, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -19,8 +20,10 @@ from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.class_statistics import statistics_layout
 from edge_agent.wire.crash_points import Crash, Point, environment
+from edge_agent.wire.pack import BACKWARD, FORWARD, MANIFEST, load_manifest
 from edge_agent.wire.ranks import HEAD, pack_mask
 from tests.agents import PATIENCE_S, make_terms, plan_for, seed_state, snapshot, tiny_layout, write_data
+from tests.models import tiny_pack
 from tests.runs import CAPABILITY, make_state
 
 
@@ -227,6 +230,27 @@ def test_objects_that_are_not_there_are_a_failure_with_advice(tmp_path: Path) ->
     job = jobs.TrainJob(make_terms(tmp_path), plan_for(seed_state()), (str(tmp_path / "delta"),), CAPABILITY)
     (result,) = run(job)
     assert isinstance(result, jobs.Failure) and "delta cannot be read" in result.reason
+
+
+@pytest.mark.parametrize("family", ["distilbert", "gpt2"])
+@pytest.mark.parametrize("graph", [FORWARD, BACKWARD])
+def test_graphs_of_another_pack_are_a_failure_with_advice(tmp_path: Path, graph: str, family: str) -> None:
+    pack_dir = shutil.copytree(tiny_pack(), tmp_path / "pack")
+    shutil.copy(tiny_pack(family=family) / graph, pack_dir / graph)
+    terms = make_terms(tmp_path, pack_dir=str(pack_dir))
+    (result,) = run(jobs.TrainJob(terms, plan_for(seed_state()), (), CAPABILITY))
+    assert isinstance(result, jobs.Failure) and result.reason.endswith("build it again"), result
+
+
+def test_a_pack_whose_tensors_do_not_fit_is_a_failure_that_names_them(tmp_path: Path) -> None:
+    pack_dir = shutil.copytree(tiny_pack(), tmp_path / "pack")
+    manifest = load_manifest(pack_dir)
+    scale = "block.0.attention.self.query.weight.scale"
+    entry = msgspec.structs.replace(manifest.tensors[scale], shape=(16, 2))
+    unfit = msgspec.structs.replace(manifest, tensors={**manifest.tensors, scale: entry})
+    (pack_dir / MANIFEST).write_bytes(msgspec.json.encode(unfit))
+    (result,) = run(jobs.MeasureJob(make_terms(tmp_path, pack_dir=str(pack_dir)), 1, None))
+    assert isinstance(result, jobs.Failure) and f"{scale} should have the shape (32,)" in result.reason
 
 
 @pytest.mark.parametrize("kind", [jobs.MeasureJob, jobs.TrainJob])

@@ -10,6 +10,7 @@ from edge_agent.wire import state as states
 from edge_agent.wire.errors import PayloadError, StoreError
 from edge_agent.workspace import Workspace, check_digest
 from tests.agents import TRAINING, make_terms, make_welcome, seed_state
+from tests.disks import GARBAGE, damage
 from tests.runs import make_state
 
 
@@ -36,6 +37,16 @@ def test_what_is_kept_comes_back(space: Workspace) -> None:
     assert states.digest(space.state()) == states.digest(state)
     residual = space.residual()
     assert all((residual[name] == kept[name]).all() for name in kept)
+
+
+def test_a_damaged_residual_is_forgotten_and_the_state_is_not(
+    space: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    space.store.keep_model(space.model(make_state(3), make_state(4).rows))
+    damage(space.store.path, "UPDATE model SET residual = ?", GARBAGE)
+    assert all(not table.any() for table in space.residual().values())
+    assert states.digest(space.state()) == states.digest(make_state(3))
+    assert any("damaged, and forgotten" in line for line in caplog.messages)
 
 
 def make_mask(space: Workspace, name: str) -> np.ndarray:

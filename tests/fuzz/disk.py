@@ -2,63 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+import numpy as np
 
 from coordinator import config as coordinator_config
-from coordinator import fleet_model
+from coordinator import fleet_model, rows
+from coordinator.recovery import mend
+from coordinator.store import DeviceRow
+from coordinator.store import Store as CoordinatorStore
 from edge_agent import capability, jobs
 from edge_agent import config as agent_config
 from edge_agent.data import read_examples
+from edge_agent.engine.context import positional
+from edge_agent.engine.embedding import embed
+from edge_agent.engine.objective import Objective
 from edge_agent.engine.weights import WeightMap
 from edge_agent.prefix import PrefixCache
-from edge_agent.store import Store
+from edge_agent.startup import initial
+from edge_agent.store import Outgoing, Store
 from edge_agent.tokenise import Tokeniser
+from edge_agent.wire import cost, transfer
 from edge_agent.wire import messages as m
-from edge_agent.wire import transfer
-from edge_agent.wire.errors import MALFORMED
-from edge_agent.wire.pack import (
-    FILES,
-    FORMAT,
-    WEIGHTS,
-    FileEntry,
-    Manifest,
-    ModuleEntry,
-    TensorEntry,
-    bytes_per_rank,
-    module_layout,
-    parse_manifest,
-)
+from edge_agent.wire.errors import MALFORMED, StoreError
+from edge_agent.wire.pack import WEIGHTS, TensorEntry, module_layout, parse_manifest
+from edge_agent.wire.pack_tensors import check_tensors
 from tests.fuzz.network import CHUNK_BYTES, LAYOUT, OBJECT
+from tests.manifests import WEIGHTS_BYTES, make_manifest
 
 Decode = Callable[[bytes], None]
+D = TypeVar("D", Store, CoordinatorStore)
 
-_MODULES = (ModuleEntry("layer.0.query", "query", 0, 4, 6), ModuleEntry("layer.1.query", "query", 1, 4, 6))
-MANIFEST = Manifest(
-    format=FORMAT,
-    model="tiny",
-    architecture="bert",
-    weights="fp32",
-    d_model=4,
-    heads=2,
-    blocks=2,
-    vocabulary=9,
-    max_tokens=16,
-    pad_token_id=0,
-    pooling="mean",
-    norm_eps=1e-12,
-    causal=False,
-    modules=_MODULES,
-    block_weights=("query.weight",),
-    tensors={"block.0.query.weight": TensorEntry("float32", (4, 6), 0, 96)},
-    files=dict.fromkeys(sorted(FILES), FileEntry(hashlib.sha256(OBJECT).hexdigest(), len(OBJECT))),
-    source_sha256="0" * 64,
-    mapped_working_set_bytes=65_536,
-    bytes_per_rank=bytes_per_rank(_MODULES),
-)
+MANIFEST = make_manifest()
 _CHECKPOINT = fleet_model.to_checkpoint(fleet_model.start(LAYOUT, 4))
 PREFIX_TOKENS = (1, 2, 3)
 
@@ -67,13 +47,14 @@ def manifest(data: bytes) -> None:
     """A pack's manifest, which came from the coordinator, and the layout that follows from it."""
     found = parse_manifest(data)
     layout = module_layout(found, LAYOUT.slots, LAYOUT.classes)
+    assert cost.model_of(found).blocks == found.blocks
     assert len(layout.tables) == len(found.modules) + 1 and layout.blocks <= found.blocks
     assert parse_manifest(msgspec.json.encode(found)) == found
 
 
 def weights(folder: Path) -> Decode:
-    """Where tensors lie in a file of a pack: JSON of the manifest's `tensors`."""
-    (folder / WEIGHTS).write_bytes(OBJECT)
+    """Where tensors lie in a file of a pack, and what they hold: JSON of the manifest's `tensors`."""
+    (folder / WEIGHTS).write_bytes(bytes(WEIGHTS_BYTES))
     decoder = msgspec.json.Decoder(dict[str, TensorEntry])
 
     def run(data: bytes) -> None:
@@ -81,7 +62,14 @@ def weights(folder: Path) -> Decode:
             tensors = decoder.decode(data)
         except MALFORMED:
             return
-        WeightMap(folder, msgspec.structs.replace(MANIFEST, tensors=tensors))
+        manifest = msgspec.structs.replace(MANIFEST, tensors=tensors)
+        check_tensors(manifest)
+        weights = WeightMap(folder, manifest)
+        for name in manifest.tensors:
+            assert weights.tensor(name).shape == manifest.tensors[name].shape
+        embed(weights, manifest, np.zeros((1, manifest.max_tokens), np.int32), 1)
+        positional(weights, manifest, manifest.max_tokens)
+        Objective(manifest, weights)
 
     return run
 
@@ -148,22 +136,72 @@ def stored_value(folder: Path) -> Decode:
     return run
 
 
-def database(folder: Path) -> Decode:
-    """An agent's database."""
-    path = folder / "agent.db"
+def stored_row(folder: Path, read: Callable[[CoordinatorStore, bytes], object]) -> Decode:
+    """A row of a coordinator's database, as `read` decodes it."""
+    store = CoordinatorStore(folder / "rows.db")
+    return lambda data: read(store, data) and None
 
+
+def stored_ready(store: CoordinatorStore, data: bytes) -> object:
+    """What a device can do."""
+    return rows.ready_of(store, DeviceRow("pi-1", 1, 1, True, data, ""))
+
+
+def stored_plan(store: CoordinatorStore, data: bytes) -> object:
+    """The plan of a device."""
+    return rows.plan_of(store, 1, "pi-1", data)
+
+
+def stored_report(store: CoordinatorStore, data: bytes) -> object:
+    """The report on a stored update."""
+    return rows.report_of(store, 1, "pi-1", data)
+
+
+def stored_record(store: CoordinatorStore, data: bytes) -> object:
+    """The record of a closed round."""
+    return rows.record_of(store, 1, data)
+
+
+def outbox(folder: Path) -> Decode:
+    """The report on an update that an agent has not sent yet."""
+    store = Store(folder / "agent.db")
+    digest = hashlib.sha256(OBJECT).digest()
+
+    def run(data: bytes) -> None:
+        store.report_of(Outgoing(1, digest, OBJECT, data))
+
+    return run
+
+
+def database(folder: Path) -> Decode:
+    """An agent's database, as the agent takes it up when it starts."""
+    return _database(folder / "agent.db", Store, initial)
+
+
+def coordinator_database(folder: Path) -> Decode:
+    """A coordinator's database, as it is mended and taken up when it starts."""
+
+    def read(store: CoordinatorStore) -> None:
+        mend(store, LAYOUT, 4)
+        list(rows.records_of(store))
+        for row in store.devices():
+            with contextlib.suppress(StoreError):
+                rows.ready_of(store, row)
+
+    return _database(folder / "coordinator.db", CoordinatorStore, read)
+
+
+def _database(path: Path, kind: Callable[[Path], D], read: Callable[[D], object]) -> Decode:
     def run(_: Path) -> None:
         try:
-            store = Store(path)
+            store = kind(path)
             try:
-                store.model()
-                store.outgoing()
-                store.value("welcome", m.Welcome)
+                read(store)
             finally:
                 store.close()
         finally:
-            for rest in folder.glob("agent.db-*"):
-                rest.unlink()
+            for rest in path.parent.glob(f"{path.name}-*"):
+                rest.unlink(missing_ok=True)  # a connection that was refused may go just now
 
     return _reading(path, run)
 

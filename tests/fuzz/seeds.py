@@ -10,6 +10,7 @@ import sqlite3
 import struct
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,8 +19,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from coordinator import config as coordinator_config
 from coordinator import fleet_model
+from coordinator.events import RoundRecord
+from coordinator.store import Contribution, DeviceRow
+from coordinator.store import Store as CoordinatorStore
 from edge_agent import capability, jobs
-from edge_agent.store import Model, Store
+from edge_agent.store import Model, Outgoing, Store
 from edge_agent.wire import codec, frame
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
@@ -34,6 +38,7 @@ from tests.wire.examples import BOTH_WAYS, CAPABILITY, FROM_AGENT, FROM_COORDINA
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAGE_BYTES = 512
+RECORD = RoundRecord(1, 1, ("pi-1",), 40, 0.5, 0.75, 9, 2, 12, 7, 0.25, 400, 300, 1.5)
 
 AGENT = b"""device = "pi-1"
 fleet = "depot"
@@ -147,9 +152,15 @@ def _stored() -> dict[str, list[bytes]]:
         "scores": [fleet_model.to_checkpoint(fleet_model.start(LAYOUT, 4)).scores],
         "stored-config": [coordinator_config.encode(config)],
         "stored-value": [msgspec.msgpack.encode(welcome)],
+        "stored-ready": [msgspec.msgpack.encode(message) for message in FROM_AGENT if isinstance(message, m.Ready)],
+        "stored-plan": [msgspec.msgpack.encode(message) for message in FROM_COORDINATOR if isinstance(message, m.Plan)],
+        "stored-report": [msgspec.msgpack.encode(REPORT)],
+        "stored-record": [msgspec.json.encode(RECORD)],
+        "outbox": [msgspec.msgpack.encode(REPORT)],
         "trainer-line": [msgspec.json.encode(line) + b"\n" for line in said],
         "prefix": [_prefix()],
         "database": [_database(welcome)],
+        "coordinator-database": [_coordinator_database()],
     }
 
 
@@ -185,15 +196,41 @@ def _prefix() -> bytes:
 
 def _database(welcome: m.Welcome) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "agent.db"
-        with sqlite3.connect(path) as connection:
-            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-            connection.execute("VACUUM")
-        store = Store(path)
+        store = Store(_small(Path(folder) / "agent.db"))
         store.keep(welcome=welcome, boot=3)
-        store.keep_model(Model(1, b"state", b"residual"))
+        state = states.to_bytes(states.seed_state(LAYOUT, 4))
+        report = msgspec.msgpack.encode(REPORT)
+        store.keep_round(Model(1, state, state), Outgoing(2, hashlib.sha256(OBJECT[:99]).digest(), OBJECT[:99], report))
         store.close()
-        return path.read_bytes()
+        return store.path.read_bytes()
+
+
+def _coordinator_database() -> bytes:
+    """After a round, with the next one open and one update in."""
+    update = (GOLDEN / "update-int8.bin").read_bytes()
+    start = fleet_model.start(LAYOUT, 4)
+    checkpoint = fleet_model.to_checkpoint(replace(start, state=replace(start.state, version=1)))
+    plan = next(message for message in FROM_COORDINATOR if isinstance(message, m.Plan))
+    ready = next(message for message in FROM_AGENT if isinstance(message, m.Ready))
+    with tempfile.TemporaryDirectory() as folder:
+        store = CoordinatorStore(_small(Path(folder) / "coordinator.db"))
+        store.keep(boot=3)
+        store.put(run=bytes(range(16)))
+        store.close_round(1, checkpoint, (GOLDEN / "delta-int8.bin").read_bytes(), msgspec.json.encode(RECORD))
+        store.keep_device(DeviceRow("pi-1", 1, 5, True, msgspec.msgpack.encode(ready), "a note"))
+        store.keep_plan(2, "pi-1", msgspec.msgpack.encode(plan))
+        report = msgspec.msgpack.encode(REPORT)
+        store.keep_contribution(2, Contribution("pi-1", hashlib.sha256(update).digest(), report, update, 2))
+        store.close()
+        return store.path.read_bytes()
+
+
+def _small(path: Path) -> Path:
+    """A database of small pages, so that inputs are short."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        connection.execute("VACUUM")
+    return path
 
 
 if __name__ == "__main__":

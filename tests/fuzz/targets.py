@@ -92,7 +92,13 @@ TARGETS: dict[str, Target] = {
     "scores": _network(disk.scores, 0.02),
     "stored-config": Target(disk.stored_config, _CONFIG, 0.4, "json"),
     "stored-value": Target(disk.stored_value(_folder("stored-value")), _STORE, 0.1, "msgpack"),
+    "stored-ready": Target(disk.stored_row(_folder("stored-ready"), disk.stored_ready), _STORE, 0.2, "msgpack"),
+    "stored-plan": Target(disk.stored_row(_folder("stored-plan"), disk.stored_plan), _STORE, 0.2, "msgpack"),
+    "stored-report": Target(disk.stored_row(_folder("stored-report"), disk.stored_report), _STORE, 0.2, "msgpack"),
+    "stored-record": Target(disk.stored_row(_folder("stored-record"), disk.stored_record), _STORE, 0.2, "json"),
+    "outbox": Target(disk.outbox(_folder("outbox")), _STORE, 0.1, "msgpack"),
     "trainer-line": Target(disk.trainer_line, (), 0.3, "json"),
     "prefix": Target(disk.prefix(_folder("prefix")), (), 0.05),
     "database": Target(disk.database(_folder("database")), _STORE, 0.02),
+    "coordinator-database": Target(disk.coordinator_database(_folder("coordinator-database")), _STORE, 0.01),
 }

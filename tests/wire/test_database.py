@@ -10,6 +10,7 @@ import pytest
 
 from edge_agent.wire.database import Database
 from edge_agent.wire.errors import StoreError
+from tests.disks import damage
 
 
 class Notes(Database):
@@ -68,9 +69,43 @@ def test_boots_are_counted_from_one(path: Path) -> None:
 )
 def test_a_value_that_is_damaged_says_what_to_do(path: Path, value: bytes) -> None:
     notes = Notes(path)
-    notes.put(boot=value)
-    with pytest.raises(StoreError, match=r"'boot' cannot be read .* delete .*notes\.db"):
-        notes.next_boot()
+    notes.put(number=value)
+    with pytest.raises(StoreError, match=r"'number' cannot be read .* delete .*notes\.db"):
+        notes.value("number", int)
+
+
+def test_a_value_that_can_be_done_without_is_logged_and_replaced(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    notes = Notes(path)
+    notes.keep(number=7)
+    assert notes.value_or("number", 1, int, "it is counted anew") == 7
+    assert notes.value_or("unknown", None, int, "it is counted anew") is None
+    assert not caplog.messages
+    damage(path, "UPDATE meta SET value = 'no number'")
+    assert notes.value_or("number", 1, int, "it is counted anew") == 1
+    (said,) = caplog.messages
+    assert "notes.db: the value of 'number' cannot be read" in said and said.endswith("it is counted anew")
+
+
+def test_boots_are_counted_anew_where_the_count_is_damaged(path: Path) -> None:
+    notes = Notes(path)
+    notes.next_boot()
+    damage(path, "UPDATE meta SET value = x'c1'")
+    assert [notes.next_boot(), notes.next_boot()] == [1, 2]
+
+
+def test_a_text_that_is_not_utf_8_does_not_hide_the_others(path: Path) -> None:
+    notes = Notes(path)
+    for text in ("first", "second"):
+        notes.note(text)
+    damage(path, "UPDATE notes SET text = CAST(x'ff41' AS TEXT) WHERE text = 'first'")
+    assert notes.rows() == [("\ufffdA",), ("second",)]
+
+
+def test_a_blob_whose_type_is_damaged_is_read_as_the_bytes_that_it_is(path: Path) -> None:
+    notes = Notes(path)
+    notes.keep(number=7)
+    damage(path, "UPDATE meta SET value = CAST(value AS TEXT)")
+    assert notes.value("number", int) == 7
 
 
 def test_several_keys_are_set_together_or_not_at_all(path: Path) -> None:

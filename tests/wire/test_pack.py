@@ -11,7 +11,6 @@ import pytest
 
 from edge_agent.wire.errors import PackError
 from edge_agent.wire.pack import (
-    FORMAT,
     INT8_FILES,
     MANIFEST,
     AccuracyEntry,
@@ -25,35 +24,15 @@ from edge_agent.wire.pack import (
     parse_manifest,
     verify,
 )
+from tests import manifests
+from tests.manifests import MODULES
 
 CONTENT = b"content"
-MODULES = (ModuleEntry("layer.0.query", "query", 0, 4, 6), ModuleEntry("layer.1.query", "query", 1, 4, 6))
+ENTRY = FileEntry(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
 
 
 def make_manifest() -> Manifest:
-    entry = FileEntry(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-    return Manifest(
-        format=FORMAT,
-        model="tiny",
-        architecture="bert",
-        weights="int8",
-        d_model=4,
-        heads=2,
-        blocks=2,
-        vocabulary=9,
-        max_tokens=16,
-        pad_token_id=0,
-        pooling="mean",
-        norm_eps=1e-12,
-        causal=False,
-        modules=MODULES,
-        block_weights=("query.weight",),
-        tensors={},
-        files=dict.fromkeys(sorted(INT8_FILES), entry),
-        source_sha256="0" * 64,
-        mapped_working_set_bytes=65_536,
-        bytes_per_rank=bytes_per_rank(MODULES),
-    )
+    return manifests.make_manifest(dict.fromkeys(sorted(INT8_FILES), ENTRY), int8=True)
 
 
 @pytest.fixture

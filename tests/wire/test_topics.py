@@ -35,8 +35,10 @@ def test_longest_names_give_the_longest_topic() -> None:
 def test_names_that_cannot_stand_in_a_topic_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="a device must be"):
         topics.check_name(name, "a device")
+    assert not topics.is_name(name)
 
 
 def test_good_names_pass() -> None:
     for name in ("pi-1", "0", "Zero_2.W"):
         assert topics.check_name(name, "a device") == name
+        assert topics.is_name(name)
