@@ -222,6 +222,8 @@ class Coordinator:
             self._send_again(device, body)
 
     def _begin_pull(self, device: str, offer: m.Offer) -> rounds.Declined | None:
+        if self._kept_plan(device, self._store.plans(offer.round)[device]) is None:
+            return None  # the device answers the new plan with the same offer
         try:
             self._intake.begin(device, offer, self._round.round)
         except PayloadError as error:
@@ -356,17 +358,20 @@ class Coordinator:
             return
         for device, body in self._store.plans(self._round.round).items():
             if self._is_awaited(device) and self._desk.roster[device].online:
-                self._send_again(device, body)
+                plan = self._kept_plan(device, body)
+                if plan is not None:
+                    self._desk.send(device, plan)
 
-    def _send_again(self, device: str, body: bytes) -> None:
+    def _kept_plan(self, device: str, body: bytes) -> m.Plan | None:
+        """A device's plan for the open round; None where it is damaged, and then made and sent again if it can be."""
         number = self._round.round
         try:
-            self._desk.send(device, plan_of(self._store, number, device, body))
+            return plan_of(self._store, number, device, body)
         except StoreError as error:
             LOGGER.warning("%s", error)
-            if device in self._round.ready:
-                for event in self._send_plan(device, number):
-                    self._feed(event)
+        for event in self._send_plan(device, number) if device in self._round.ready else ():
+            self._feed(event)
+        return None
 
 
 def _load_model(config: CoordinatorConfig, store: Store, planner: Planner) -> fleet_model.FleetModel:

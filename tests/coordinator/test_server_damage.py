@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from edge_agent.wire import state as states
 from edge_agent.wire.memory_link import MemoryBroker
 from tests.coordinator.devices import NAMES, Devices, Start, an_open_round, last_rounds
 from tests.disks import GARBAGE, damage
-from tests.scripted import Device, Gateway, all_of, last_state, make_config
+from tests.scripted import PATIENCE_S, Device, Gateway, all_of, last_state, make_config
 
 
 @pytest.fixture
@@ -108,13 +109,31 @@ def test_an_update_that_is_damaged_while_nobody_runs_is_asked_for_again(
     assert states.digest(last_state(config)) == undisturbed
 
 
-def test_a_plan_that_is_damaged_is_made_again(start: Start, devices: Devices, path: Path, quick: None) -> None:
+def test_a_plan_that_is_damaged_is_made_again_when_it_is_due(
+    start: Start, devices: Devices, path: Path, quick: None
+) -> None:
     _, plans = an_open_round(start, devices)
     damage(path, "UPDATE plan SET body = ?", GARBAGE)
+    store = Store(path, read_only=True)
+    limit_s = time.monotonic() + PATIENCE_S
+    while store.plans(1) != {name: msgspec.msgpack.encode(plan) for name, plan in plans.items()}:
+        assert time.monotonic() < limit_s, "the plans are still damaged"
+    store.close()
     for name, device in devices.items():
-        device.heard.clear()
         assert device.hears(m.Plan) == plans[name]
         stores(device, plans[name])
+
+
+def test_a_plan_that_is_damaged_is_made_again_before_an_update_is_measured_by_it(
+    start: Start, devices: Devices, path: Path
+) -> None:
+    gateway, plans = an_open_round(start, devices)
+    damage(path, "UPDATE plan SET body = ?", GARBAGE)
+    for name, device in devices.items():
+        device.offer(plans[name])
+        assert device.hears(m.Plan) == plans[name]
+        stores(device, plans[name])
+    assert gateway.tells(events.Closed)[0].record.contributors == tuple(devices)
 
 
 def test_a_plan_that_is_damaged_while_nobody_runs_is_made_again(start: Start, devices: Devices, path: Path) -> None:
