@@ -40,9 +40,12 @@ REPEAT_S = 10.0
 
 
 class Coordinator:
-    """One run of one fleet. `run` returns when every round is closed and the devices hold the final model."""
+    """One run of one fleet. `run` returns when every round is closed and the devices hold the final model.
 
-    def __init__(
+    `clock` gives monotonic seconds: a soak has its own, in which deadlines take no time.
+    """
+
+    def __init__(  # noqa: PLR0913 (the parts that a coordinator is put together from)
         self,
         config: CoordinatorConfig,
         store: Store,
@@ -50,7 +53,10 @@ class Coordinator:
         planner: Planner,
         wire: link.Link,
         watch: events.Watch,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._config = config
         self._store = store
         self._desk = desk
@@ -76,7 +82,7 @@ class Coordinator:
             StoreError: the disk is full or the database damaged; a restart goes on from the last checkpoint.
         """
         try:
-            while not self._farewell.over(time.monotonic()):
+            while not self._farewell.over(self._clock()):
                 self._turn()
         finally:
             self._levels.close()
@@ -89,7 +95,7 @@ class Coordinator:
         event = self._link.receive(POLL_S)
         if event is not None:
             self._on_link(event)
-        now_s = time.monotonic()
+        now_s = self._clock()
         for device, want in self._intake.wants(self._desk.chunk_bytes, now_s, self._is_online):
             self._desk.send(device, want)
         self._feed(rounds.Tick(now_s))
@@ -114,7 +120,7 @@ class Coordinator:
 
     def _resume(self) -> rounds.State:
         """The round machine where the store left it: between rounds, or in an open one with its stored updates."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         state = rounds.begin(self._config.round, self._model.state.version, now_s, self._config.seed)
         plans = self._store.plans(state.round + 1)
         if not plans:
@@ -158,7 +164,7 @@ class Coordinator:
     def _admits(self, device: str) -> bool:
         """Whether the device keeps to the limit; it is named when it begins not to."""
         before, rate = self._buckets.get(device), self._config.guard.messages_per_s
-        self._buckets[device] = take(before, time.monotonic(), rate)
+        self._buckets[device] = take(before, self._clock(), rate)
         if self._buckets[device].flooding and not (before and before.flooding):
             self._desk.change(device, note=f"sends more than guard.messages_per_s ({rate:g}): the surplus is dropped")
             self._watch(events.Flooding(device, rate))
@@ -188,9 +194,9 @@ class Coordinator:
             return None
         if came:
             self._watch(events.Joined(device, message.examples, message.capability.budget_bytes))
-            self._last_update_s.setdefault(device, time.monotonic())
+            self._last_update_s.setdefault(device, self._clock())
         self._desk.change(device, online=True, ready=message, note="")
-        return rounds.Ready(device, time.monotonic())
+        return rounds.Ready(device, self._clock())
 
     def _on_progress(self, device: str, message: m.Progress) -> None:
         loss = message.loss if math.isfinite(message.loss) else None
@@ -201,7 +207,7 @@ class Coordinator:
         self._watch(events.Refused(device, message.reason, message.smallest_budget_bytes))
         self._intake.drop(device)
         self._farewell.decline(device)
-        return rounds.Declined(device, message.round, time.monotonic())
+        return rounds.Declined(device, message.round, self._clock())
 
     def _on_offer(self, device: str, message: m.Offer) -> rounds.Declined | None:
         stored = self._store.contributors(message.round).get(device)
@@ -227,7 +233,7 @@ class Coordinator:
             self._intake.drop(device)
             return None
         try:
-            offer = self._intake.take(device, message, time.monotonic())
+            offer = self._intake.take(device, message, self._clock())
         except PayloadError as error:
             return self._refuse_update(device, error)
         return None if offer is None else self._acknowledge(device, offer)
@@ -238,8 +244,8 @@ class Coordinator:
         self._desk.send(device, m.Acknowledged(offer.round, offer.update.sha256))
         crash_points.reach(Point.COORDINATOR_ACKNOWLEDGED)
         self._watch(events.Received(device, offer.round, offer.report))
-        self._last_update_s[device] = time.monotonic()
-        return rounds.Stored(device, offer.round, time.monotonic())
+        self._last_update_s[device] = self._clock()
+        return rounds.Stored(device, offer.round, self._clock())
 
     def _refuse_update(self, device: str, error: PayloadError) -> rounds.Declined:
         """The round goes on without it."""
@@ -247,7 +253,7 @@ class Coordinator:
         self._intake.drop(device)
         self._watch(events.Refused(device, str(error)))
         self._desk.reject(device, error, number)
-        return rounds.Declined(device, number, time.monotonic())
+        return rounds.Declined(device, number, self._clock())
 
     def _is_online(self, device: str) -> bool:
         return self._desk.roster[device].online
@@ -261,12 +267,12 @@ class Coordinator:
             self._desk.change(device, online=False, note=message.reason)
             if not self._farewell.dismissed:
                 self._watch(events.Left(device, message.reason))
-        return rounds.Lost(device, time.monotonic())
+        return rounds.Lost(device, self._clock())
 
     def _on_finished(self, device: str, message: m.Finished) -> None:
         if message.version == self._model.state.version:
             self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, message.version))
-        self._farewell.confirm(device, message, time.monotonic())
+        self._farewell.confirm(device, message, self._clock())
 
     def _on_missing(self, device: str, message: m.Missing) -> None:
         """The device lost its update, as when it trained the round anew: its next offer starts over."""
@@ -302,7 +308,7 @@ class Coordinator:
             self._desk.change(device, note=str(error))
             self._watch(events.Refused(device, str(error), error.smallest_budget_bytes))
             self._desk.send(device, m.Rejected(number, str(error), False))
-            yield rounds.Declined(device, number, time.monotonic())
+            yield rounds.Declined(device, number, self._clock())
             return
         self._store.keep_plan(number, device, msgspec.msgpack.encode(plan))
         crash_points.reach(Point.COORDINATOR_PLAN_KEPT)
@@ -311,20 +317,20 @@ class Coordinator:
 
     def _close(self, action: rounds.Close) -> Iterator[rounds.Event]:
         crash_points.reach(Point.COORDINATOR_CLOSING)
-        wall_s = time.monotonic() - self._round.since_s
+        wall_s = self._clock() - self._round.since_s
         self._model, record = self._closer.close(self._model, action, wall_s)
         crash_points.reach(Point.COORDINATOR_CLOSED)
         self._accuracy = record.accuracy
         self._intake.clear()
         self._watch(events.Closed(record))
-        yield rounds.Closed(time.monotonic())
+        yield rounds.Closed(self._clock())
 
     def _wait(self, action: rounds.Waiting) -> tuple[rounds.Event, ...]:
         self._watch(events.Waiting(action.reason))
         return ()
 
     def _finish(self, action: rounds.Finish) -> tuple[rounds.Event, ...]:
-        self._farewell.begin(self._model, time.monotonic())
+        self._farewell.begin(self._model, self._clock())
         return ()
 
     def _repeat(self, now_s: float) -> None:
