@@ -182,8 +182,8 @@ class Store(Database):
         return self._all("SELECT version, sha256, length(body) FROM delta WHERE version > ? ORDER BY version", after)
 
     def delta_body(self, sha256: bytes) -> bytes | None:
-        """The encoded delta with this hash, if there is one."""
-        row = self._one("SELECT body FROM delta WHERE sha256 = ?", sha256)
+        """The encoded delta with this hash, if there is one. It is nearly always one of the last."""
+        row = self._one("SELECT body FROM delta WHERE sha256 = ? ORDER BY version DESC LIMIT 1", sha256)
         return None if row is None else row[0]
 
     def drop_delta(self, version: int) -> None:
@@ -191,6 +191,6 @@ class Store(Database):
         with self._transaction() as db:
             db.execute("DELETE FROM delta WHERE version = ?", (version,))
 
-    def rounds(self) -> list[tuple[int, bytes]]:
-        """Number and record of every closed round."""
-        return self._all("SELECT number, record FROM round ORDER BY number")
+    def rounds(self, after: int = 0) -> list[tuple[int, bytes]]:
+        """Number and record of every closed round after round `after`."""
+        return self._all("SELECT number, record FROM round WHERE number > ? ORDER BY number", after)
