@@ -38,6 +38,8 @@ class Intake:
         self._limit_bytes = max(map(codec.update_limit_bytes, (layout, statistics_layout(layout))))
         self._pulls: dict[str, _Pull] = {}
         self._paces: dict[str, Pace] = {}
+        self._counted = (0, 0)
+        """A round, and the examples of its updates that are in the store: its reports are not read for each update."""
 
     def begin(self, device: str, offer: m.Offer) -> None:
         """Begins to pull what `device` offers; the same update on its way already goes on.
@@ -92,6 +94,7 @@ class Intake:
         contribution = Contribution(device, offer.update.sha256, report, pull.sink.data)
         crash_points.reach(Point.COORDINATOR_UPDATE_CHECKED)
         self._store.keep_contribution(offer.round, contribution)
+        self._counted = offer.round, self._examples(offer.round) + offer.report.examples
         crash_points.reach(Point.COORDINATOR_UPDATE_STORED)
         return offer
 
@@ -116,12 +119,17 @@ class Intake:
             raise PayloadError(f"an update of round, version and examples {expected} was due, got {found}")
         if plan.work == "train":
             self._check_size(update)
-        others = sum(report.examples for report in reports_of(self._store, offer.round).values())
+        others = self._examples(offer.round)
         if others + update.examples > codec.MAX_EXAMPLES:
             raise PayloadError(
                 f"a round counts at most {codec.MAX_EXAMPLES} examples, this update would bring it to "
                 f"{others + update.examples}"
             )
+
+    def _examples(self, number: int) -> int:
+        if self._counted[0] != number:
+            self._counted = number, sum(report.examples for report in reports_of(self._store, number).values())
+        return self._counted[1]
 
     def _check_size(self, update: codec.Update) -> None:
         found = root_mean_square(update)

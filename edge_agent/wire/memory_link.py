@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 
 from paho.mqtt.client import topic_matches_sub
 
@@ -12,6 +13,7 @@ from .link import INBOX_BYTES, Connected, Disconnected, Event, Inbox, Received, 
 from .mqtt import DEFAULT_PACKET_BYTES, payload_room_bytes
 
 MAX_PAYLOAD_BYTES = payload_room_bytes(DEFAULT_PACKET_BYTES)
+_matches = lru_cache(maxsize=4096)(topic_matches_sub)  # a fleet has few topics, and says much on each
 
 
 class MemoryBroker:
@@ -123,7 +125,7 @@ class MemoryLink:
 
     def offer(self, topic: str, payload: bytes) -> None:
         """For the broker: takes a message if it is connected and subscribed to its topic."""
-        if self.connected and any(topic_matches_sub(pattern, topic) for pattern in self._subscriptions):
+        if self.connected and any(_matches(pattern, topic) for pattern in self._subscriptions):
             self._traffic = self._traffic._replace(bytes_down=self._traffic.bytes_down + len(topic) + len(payload))
             self._inbox.put(Received(topic, payload))
 

@@ -17,7 +17,7 @@ from edge_agent.wire.errors import RankfleetError
 
 from .agenda import Agenda
 from .faults import Fault, Faults
-from .host import Answer, FromHost, Heard, Listens, Start, serve
+from .host import Answer, FromHost, Heard, Spool, Start, serve
 from .network import FaultyLink
 from .settings import DEADLINE_S, Settings
 
@@ -50,7 +50,7 @@ class Gateway:
         self._faults = faults
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
-        self._decoder = msgspec.msgpack.Decoder(FromHost)
+        self._spool: Spool | None = None
         self._listens_left: int | None = None
         self._crashing = False
         """Whether it was told to die in the middle of a step."""
@@ -74,27 +74,30 @@ class Gateway:
                 occasion = rounds if point in _ONCE_A_ROUND else max(1, round(share * settings.devices))
                 crash = crash_points.Crash(point, occasion, start.config.run_dir / f"life-{self.lives}")
         self._crashing = crash is not None
+        self._spool = Spool(start.spool)
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(target=serve, args=(theirs, start), daemon=True)
         with _dying(crash):
             self._process.start()
         theirs.close()
 
-    def hear(self) -> FromHost | None:
-        """What the coordinator says next; None where it died."""
-        assert self._pipe is not None
+    def hear(self) -> tuple[list[FromHost], bool]:
+        """What the coordinator has said until it listens, or dies; whether it listens."""
+        assert self._pipe is not None and self._spool is not None
         try:
-            message: FromHost = self._decoder.decode(self._pipe.recv_bytes())
+            self._pipe.recv_bytes()
         except (EOFError, ConnectionError):
+            said = self._spool.take()
             self._ended()
-            return None
-        if isinstance(message, Listens) and self._listens_left is not None:
+            return said, False
+        said = self._spool.take()
+        if self._listens_left is not None:
             self._listens_left -= 1
             if self._listens_left <= 0:
                 self._faults.note(Fault.STOPPED)
                 self.stop()
-                return None
-        return message
+                return said, False
+        return said, True
 
     def _ended(self) -> None:
         """The process died by itself: as it was told to, or because something is wrong with it."""
@@ -104,8 +107,8 @@ class Gateway:
         self.stop()
         if not self._crashing or status != -signal.SIGKILL:
             raise RankfleetError(
-                f"the coordinator's process {process} ended with exit status {status}, which nobody asked it to: its "
-                "own message is above"
+                f"the coordinator's process {process} ended with exit status {status}, which nobody asked it to: "
+                "what it says of that is above"
             )
         self._faults.note(Fault.CRASHED)
 
@@ -124,9 +127,10 @@ class Gateway:
             self._process.kill()
             self._process.join(_JOIN_S)
             self._process = None
-        if self._pipe is not None:
-            self._pipe.close()
-            self._pipe = None
+        for one in (self._pipe, self._spool):
+            if one is not None:
+                one.close()
+        self._pipe = self._spool = None
 
 
 def _heard(event: link.Event) -> Heard:

@@ -1,8 +1,7 @@
 """The coordinator of a soak: the real one, in a process of its own, so that its memory is its own.
 
-Its clock and its link are at the other end of a pipe (see `gateway`): whenever it listens, the soak says what time it
-is and what came. Each message on the pipe is a tuple in MessagePack; nothing is held back, so what was sent before the
-process dies was sent.
+Its clock and its link are with `gateway`: whenever it listens, it is told over a pipe what time it is and what came.
+What it says lies in a file, `Spool`, as soon as it is said: what was sent before the process dies was sent.
 """
 
 from __future__ import annotations
@@ -31,6 +30,9 @@ from coordinator.store import Store
 from edge_agent import memory
 from edge_agent.wire import link
 
+LISTENS = b"l"
+"""On the pipe: it has dealt with all that came, and waits for more, and for the time."""
+_LENGTH_BYTES = 4
 MakeStore = Callable[[Path], Store]
 
 
@@ -39,10 +41,6 @@ class Published(msgspec.Struct, frozen=True, tag="p", array_like=True):
 
     topic: str
     payload: bytes
-
-
-class Listens(msgspec.Struct, frozen=True, tag="l", array_like=True):
-    """It has dealt with all that came, and waits for more, and for the time."""
 
 
 class Told(msgspec.Struct, frozen=True, tag="t", array_like=True):
@@ -65,7 +63,7 @@ class Over(msgspec.Struct, frozen=True, tag="o", array_like=True):
     missing: tuple[str, ...]
 
 
-FromHost = Published | Listens | Told | Used | Over
+FromHost = Published | Told | Used | Over
 
 
 class Heard(msgspec.Struct, frozen=True, array_like=True):
@@ -87,20 +85,55 @@ class Start(NamedTuple):
     """What a coordinator is started with."""
 
     config: CoordinatorConfig
+    spool: Path
     max_payload_bytes: int
     now_s: float
     store: MakeStore = Store
+
+
+class Spool:
+    """What the coordinator says, in order, in a file: whoever reads it takes all of it away, while the other waits.
+
+    A write to a file wakes nobody, so the two processes change places only where one has nothing more to do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a+b", buffering=0)
+        self._decoder = msgspec.msgpack.Decoder(FromHost)
+
+    def put(self, message: FromHost) -> None:
+        """Appends a message."""
+        body = msgspec.msgpack.encode(message)
+        self._file.write(len(body).to_bytes(_LENGTH_BYTES, "little") + body)
+
+    def take(self) -> list[FromHost]:
+        """All messages, which are there no longer. What a process that died has begun to write is left out."""
+        self._file.seek(0)
+        data = self._file.read()
+        self._file.truncate(0)
+        found, at = [], 0
+        while (start := at + _LENGTH_BYTES) <= len(data):
+            at = start + int.from_bytes(data[at:start], "little")
+            if at <= len(data):
+                found.append(self._decoder.decode(data[start:at]))
+        return found
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
 
 def serve(pipe: Connection, start: Start) -> None:
     """Runs a coordinator until its run is over, or nobody is at the other end of the pipe any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted soak closes the pipe
     logging.getLogger("rankfleet").setLevel(logging.ERROR)  # refusals are told as events too
+    wire = _Wire(pipe, start)
     try:
-        missing = _run(_Wire(pipe, start.max_payload_bytes, start.now_s), start)
-        _say(pipe, Over(missing))
-    except EOFError:
+        missing = _run(wire, start)
+    except (EOFError, ConnectionError):
         return
+    wire.tell(Over(missing))
+    pipe.send_bytes(LISTENS)
 
 
 def _run(wire: _Wire, start: Start) -> tuple[str, ...]:
@@ -119,10 +152,11 @@ def _run(wire: _Wire, start: Start) -> tuple[str, ...]:
 class _Wire:
     """The link and the clock of the coordinator."""
 
-    def __init__(self, pipe: Connection, max_payload_bytes: int, now_s: float) -> None:
-        self.max_payload_bytes = max_payload_bytes
+    def __init__(self, pipe: Connection, start: Start) -> None:
+        self.max_payload_bytes = start.max_payload_bytes
         self._pipe = pipe
-        self._now_s = now_s
+        self._spool = Spool(start.spool)
+        self._now_s = start.now_s
         self._inbox: deque[Heard] = deque()
         self._decoder = msgspec.msgpack.Decoder(Answer)
 
@@ -132,13 +166,13 @@ class _Wire:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> bool:
         """Sends a message; without a connection it is lost, which a real link too may find out late."""
-        _say(self._pipe, Published(topic, payload))
+        self._spool.put(Published(topic, payload))
         return True
 
     def receive(self, timeout_s: float) -> link.Event | None:
-        """What comes next. Raises EOFError where nobody is there any more."""
+        """What comes next. Raises EOFError or ConnectionError where nobody is there any more."""
         if not self._inbox:
-            _say(self._pipe, Listens())
+            self._pipe.send_bytes(LISTENS)
             answer = self._decoder.decode(self._pipe.recv_bytes())
             self._now_s = answer.now_s
             self._inbox.extend(answer.heard)
@@ -146,7 +180,7 @@ class _Wire:
 
     def tell(self, message: FromHost) -> None:
         """Says something of the coordinator that is not for its devices."""
-        _say(self._pipe, message)
+        self._spool.put(message)
 
     def traffic(self) -> None:
         """Nobody counts it here."""
@@ -177,10 +211,3 @@ class _Watch:
             memory.give_back()
             self._wire.tell(Used(event.record.round, cpu_s, memory.own().anonymous_bytes))
             self._since_s = time.process_time()
-
-
-def _say(pipe: Connection, message: FromHost) -> None:
-    try:
-        pipe.send_bytes(msgspec.msgpack.encode(message))
-    except OSError as error:
-        raise EOFError from error

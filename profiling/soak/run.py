@@ -22,13 +22,14 @@ from .agenda import Agenda
 from .device import Device, World
 from .faults import PER_DEVICE_S, Fault, Faults
 from .gateway import Gateway
-from .host import Listens, MakeStore, Over, Published, Start, Told, Used
+from .host import FromHost, MakeStore, Over, Published, Start, Told, Used
 from .ledger import Ledger
 from .network import MAX_PAYLOAD_BYTES, FaultyLink, Network
 from .report import Outcome, make_outcome
 from .settings import CLASSES, DEADLINE_S, FLEET, SLOTS, Settings, coordinator_config, write_pack
 from .training import States
 
+SPOOL = "spool"
 TICK_S = 2.0
 _DOWN_S = (0.0, 20.0)
 """How long the coordinator is gone after it was killed."""
@@ -126,27 +127,31 @@ class Soak:
         now_s = self._agenda.now_s
         self._wire = self._network.connect_coordinator()
         self.ledger.started(now_s)
-        start = Start(self._config, MAX_PAYLOAD_BYTES, now_s, self._store)
+        start = Start(self._config, self._config.run_dir / SPOOL, MAX_PAYLOAD_BYTES, now_s, self._store)
         self.gateway.start(start, self._settings, self.ledger.closed)
         return self._wire
 
     def _turn(self, wire: FaultyLink) -> bool:
-        """What the coordinator does next; False where it is gone."""
-        message = self.gateway.hear()
-        if isinstance(message, Listens):
-            if self.ledger.stalled(self._agenda.now_s):
-                self.ledger.violation(f"no round has closed for long after round {self.ledger.closed}")
-                return False
-            self.gateway.answer(wire)
-        elif isinstance(message, Published):
+        """What the coordinator does until it listens again; False where it is gone."""
+        said, listens = self.gateway.hear()
+        for message in said:
+            self._hear(wire, message)
+        if self.ledger.stalled(self._agenda.now_s):
+            self.ledger.violation(f"no round has closed for long after round {self.ledger.closed}")
+        if not listens or self._over is not None or self.ledger.violations:
+            return False
+        self.gateway.answer(wire)
+        return True
+
+    def _hear(self, wire: FaultyLink, message: FromHost) -> None:
+        if isinstance(message, Published):
             self._published(wire, message)
         elif isinstance(message, Told):
             self._told(message)
         elif isinstance(message, Used):
             self._used.append(message)
-        elif isinstance(message, Over):
+        else:
             self._over = message
-        return message is not None and self._over is None and not self.ledger.violations
 
     def _published(self, wire: FaultyLink, message: Published) -> None:
         device = topics.device_of(message.topic)

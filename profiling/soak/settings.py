@@ -21,7 +21,7 @@ from edge_agent.wire import pack
 
 FLEET = "soak"
 CLASSES = ("one", "two", "three")
-SLOTS = 4
+SLOTS = 6
 BLOCKS, D_MODEL, MAX_TOKENS = 2, 32, 16
 DEADLINE_S = 60.0
 GRACE_S = 15.0
@@ -98,7 +98,7 @@ def write_pack(folder: Path) -> pack.Manifest:
     folder.mkdir(parents=True, exist_ok=True)
     contents = {name: name.encode() * 100 for name in sorted(pack.FILES)}
     files = {name: pack.FileEntry(hashlib.sha256(body).hexdigest(), len(body)) for name, body in contents.items()}
-    locals_ = ("query", "output")
+    locals_ = ("output",)
     modules = tuple(
         pack.ModuleEntry(f"block.{block}.{local}", local, block, D_MODEL, D_MODEL)
         for block in range(BLOCKS)
