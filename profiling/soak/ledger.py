@@ -99,10 +99,10 @@ class Ledger:
     def _acknowledge(self, key: Key, sha256: bytes) -> None:
         self.acknowledgements += 1
         number, device = key
-        known = self._acknowledged.setdefault(key, sha256)
-        if known != sha256:
-            self.violation(f"round {number}: two different updates of {device} were acknowledged")
-        if number <= self.closed and self._counted.get(key) != sha256:
+        if number > self.closed:
+            if self._acknowledged.setdefault(key, sha256) != sha256:
+                self.violation(f"round {number}: two different updates of {device} were acknowledged")
+        elif self._counted.get(key) != sha256:
             self.violation(f"round {number}: an update of {device} was acknowledged, and is not in the closed round")
 
     def started(self, now_s: float) -> None:

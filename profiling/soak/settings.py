@@ -42,14 +42,17 @@ _LINKS_BYTES_PER_S = (1_000_000, 100_000, 60)
 
 @dataclass(frozen=True)
 class Settings:
-    """One soak. `fault_rate` multiplies how often everything goes wrong; `check_every` is in rounds: how often the
-    average is computed a second time."""
+    """One soak. `fault_rate` multiplies how often everything goes wrong."""
 
     devices: int = 200
     rounds: int = 500
     seed: int = 0
-    check_every: int = 10
     fault_rate: float = 1.0
+
+    @property
+    def check_every(self) -> int:
+        """In how many rounds one has its average computed a second time."""
+        return max(1, self.rounds // 50)
 
     @property
     def stops(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from profiling.soak.run import run
 from profiling.soak.settings import Settings
 from tests.profiling.soak import planted
 
-SHORT = Settings(devices=12, rounds=15, seed=1, check_every=1, fault_rate=5.0)
+SHORT = Settings(devices=12, rounds=15, seed=1, fault_rate=5.0)
 
 
 @pytest.fixture(scope="module")
