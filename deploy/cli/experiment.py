@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _ABOUT = """\
 Trains whole fleets on this machine with the product's own code, by several methods on the same data and seeds, and
-compares them. docs/experiments.md explains configuration files. Needs `pip install 'rankfleet[torch]'`.
+compares them. docs/experiments.md explains configuration files. Needs `pip install 'rankfleet[torch]'`, all but 'soak',
+which tries the coordinator itself (docs/reliability.md).
 """
 _RUN = """\
 Runs what a configuration asks for and the cache does not have yet: first the search for every method's learning rate,
