@@ -28,12 +28,13 @@ LOGGER = logging.getLogger("rankfleet.coordinator")
 
 
 class Closer:
-    """Closes the rounds of one run."""
+    """Closes the rounds of one run. What was measured is read once: all records, at every close, would be ever more."""
 
     def __init__(self, config: CoordinatorConfig, store: Store, planner: Planner) -> None:
         self._config = config
         self._store = store
         self._planner = planner
+        self._measured = measured_accuracies(store)
 
     def close(self, model: FleetModel, action: Close, wall_s: float) -> tuple[FleetModel, RoundRecord]:
         """Closes the round that started from `model` and took `wall_s`: the next model, and the round's record.
@@ -51,6 +52,8 @@ class Closer:
         crash_points.reach(Point.COORDINATOR_AGGREGATED)
         late_rounds = self._config.round.late_rounds
         self._store.close_round(action.round, checkpoint, closing.delta, msgspec.json.encode(record), late_rounds)
+        if record.accuracy is not None:
+            self._measured[model.state.version] = record.accuracy
         return closing.model, record
 
     def _aggregated(self, model: FleetModel, action: Close, rules: Rules) -> Closing:
@@ -82,7 +85,7 @@ class Closer:
         if accuracy is None:
             return None
         version, kept = model.state.version, {one.version: one for one in self._store.checkpoints()}
-        measured = {**measured_accuracies(self._store), version: accuracy}
+        measured = {**self._measured, version: accuracy}
         while (found := last_good(measured, version, self._config.fallback.margin, kept)) is not None:
             try:
                 return fleet_model.from_checkpoint(kept.pop(found), self._planner.layout)

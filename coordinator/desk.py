@@ -73,6 +73,12 @@ class Desk:
         self._store.keep_device(_row(device))
         return device
 
+    def came_to(self, device: str, version: int) -> None:
+        """A device holds the model of `version`."""
+        ready = self.roster[device].ready
+        if ready is not None:
+            self.change(device, ready=msgspec.structs.replace(ready, version=version))
+
     def reject(self, device: str, error: WireError, number: int | None = None) -> None:
         """Tells a device that something of it was refused; another protocol version is final."""
         LOGGER.warning("refused from %s: %s", device, error)

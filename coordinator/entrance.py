@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from coordinator import events
 from coordinator.desk import Desk
@@ -18,10 +19,17 @@ STRANGERS_PER_S = 0.1
 class Entrance:
     """Lets messages in by their sender alone; nothing of what they say is looked at."""
 
-    def __init__(self, messages_per_s: float, desk: Desk, watch: events.Watch) -> None:
+    def __init__(
+        self,
+        messages_per_s: float,
+        desk: Desk,
+        watch: events.Watch,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._messages_per_s = messages_per_s
         self._desk = desk
         self._watch = watch
+        self._clock = clock
         self._buckets: dict[str, Bucket] = {}
         self._strangers: Bucket | None = None
 
@@ -31,7 +39,7 @@ class Entrance:
             self._turn_away(device)
             return False
         before, rate = self._buckets.get(device), self._messages_per_s
-        self._buckets[device] = take(before, time.monotonic(), rate)
+        self._buckets[device] = take(before, self._clock(), rate)
         if self._buckets[device].flooding and not (before and before.flooding):
             self._desk.change(device, note=f"sends more than guard.messages_per_s ({rate:g}): the surplus is dropped")
             self._watch(events.Flooding(device, rate))
@@ -39,7 +47,7 @@ class Entrance:
 
     def _turn_away(self, name: str) -> None:
         """Names are drawn up by whoever sends, so nothing is kept of them."""
-        self._strangers = take(self._strangers, time.monotonic(), STRANGERS_PER_S)
+        self._strangers = take(self._strangers, self._clock(), STRANGERS_PER_S)
         if not self._strangers.flooding:
             LOGGER.warning(
                 "dropped a message: a device is named by 1 to 64 letters, digits, '.', '_' or '-', and not "

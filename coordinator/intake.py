@@ -40,6 +40,8 @@ class Intake:
         self._limit_bytes = max(map(codec.update_limit_bytes, (layout, statistics_layout(layout))))
         self._pulls: dict[str, _Pull] = {}
         self._paces: dict[str, Pace] = {}
+        self._counted = (0, 0)
+        """A round, and the examples of its updates that are in the store: its reports are not read for each update."""
 
     def begin(self, device: str, offer: m.Offer, number: int) -> None:
         """Begins to pull what `device` offers, to count in round `number`; the same on its way already goes on.
@@ -94,6 +96,7 @@ class Intake:
         contribution = Contribution(device, offer.update.sha256, report, pull.sink.data, offer.round)
         crash_points.reach(Point.COORDINATOR_UPDATE_CHECKED)
         self._store.keep_contribution(pull.number, contribution)
+        self._counted = pull.number, self._examples(pull.number) + offer.report.examples
         crash_points.reach(Point.COORDINATOR_UPDATE_STORED)
         return offer
 
@@ -124,7 +127,7 @@ class Intake:
             raise PayloadError(f"an update of round, version and examples {expected} was due, got {found}")
         if plan.work == "train":
             self._check_size(update)
-        others = sum(report.examples for report in reports_of(self._store, pull.number).values())
+        others = self._examples(pull.number)
         if others + update.examples > codec.MAX_EXAMPLES:
             raise PayloadError(
                 f"a round counts at most {codec.MAX_EXAMPLES} examples, this update would bring it to "
@@ -142,6 +145,11 @@ class Intake:
             if number == pull.number:
                 raise
             raise PayloadError(f"a late update cannot be checked: {error}") from error  # its plan is not made again
+
+    def _examples(self, number: int) -> int:
+        if self._counted[0] != number:
+            self._counted = number, sum(report.examples for report in reports_of(self._store, number).values())
+        return self._counted[1]
 
     def _check_size(self, update: codec.Update) -> None:
         found = root_mean_square(update)

@@ -289,9 +289,11 @@ def _select(state: State) -> tuple[str, ...]:
 
 
 def _try_close(state: State, now_s: float) -> Step:
-    stored = tuple(sorted(d for d, part in state.parts.items() if part is Part.STORED))
-    late = [d for d, part in state.parts.items() if part is Part.PENDING and not _given_up(state, d, now_s)]
+    late = any(part is Part.PENDING and not _given_up(state, d, now_s) for d, part in state.parts.items())
     overdue = now_s - state.since_s >= state.settings.deadline_s
+    if late and not (overdue or state.settings.cohort):
+        return state, ()
+    stored = tuple(sorted(d for d, part in state.parts.items() if part is Part.STORED))
     complete = 0 < state.settings.cohort <= len(stored)
     if late and not (overdue or complete):
         return state, ()

@@ -24,17 +24,17 @@ from coordinator.desk import Desk
 from coordinator.entrance import Entrance
 from coordinator.farewell import LEAVE, Farewell
 from coordinator.intake import Intake
-from coordinator.lateness import Place, place_of
 from coordinator.levels import Levels
 from coordinator.objectives import Facts
 from coordinator.plans import Planner
+from coordinator.reception import Reception
 from coordinator.records import measured_accuracies, signs_of
 from coordinator.rows import drop_damaged, plan_of
 from coordinator.store import Store
 from edge_agent.wire import crash_points, link, topics
 from edge_agent.wire import messages as m
 from edge_agent.wire.crash_points import Point
-from edge_agent.wire.errors import BudgetError, LinkError, PayloadError, ProtocolError, StoreError, WireError
+from edge_agent.wire.errors import BudgetError, LinkError, ProtocolError, StoreError, WireError
 
 LOGGER = logging.getLogger("rankfleet.coordinator")
 POLL_S = 0.05
@@ -42,9 +42,12 @@ REPEAT_S = 10.0
 
 
 class Coordinator:
-    """One run of one fleet. `run` returns when every round is closed and the devices hold the final model."""
+    """One run of one fleet. `run` returns when every round is closed and the devices hold the final model.
 
-    def __init__(
+    `clock` gives monotonic seconds: a soak has its own, in which deadlines take no time.
+    """
+
+    def __init__(  # noqa: PLR0913 (the parts that a coordinator is put together from)
         self,
         config: CoordinatorConfig,
         store: Store,
@@ -52,7 +55,10 @@ class Coordinator:
         planner: Planner,
         wire: link.Link,
         watch: events.Watch,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._config = config
         self._store = store
         self._desk = desk
@@ -60,8 +66,9 @@ class Coordinator:
         self._link = wire
         self._watch = watch
         self._intake = Intake(store, planner.layout, config.guard)
+        self._reception = Reception(store, desk, planner, self._intake, watch, clock)
         self._closer = Closer(config, store, planner)
-        self._entrance = Entrance(config.guard.messages_per_s, desk, watch)
+        self._entrance = Entrance(config.guard.messages_per_s, desk, watch, clock)
         self._farewell = Farewell(config.round, store, desk, planner, watch)
         self._model = _load_model(config, store, planner)
         self._round = self._resume()
@@ -78,7 +85,7 @@ class Coordinator:
             StoreError: the disk is full or the database damaged; a restart goes on from the last checkpoint.
         """
         try:
-            while not self._farewell.over(time.monotonic()):
+            while not self._farewell.over(self._clock()):
                 self._turn()
         finally:
             self._levels.close()
@@ -91,7 +98,7 @@ class Coordinator:
         event = self._link.receive(POLL_S)
         if event is not None:
             self._on_link(event)
-        now_s = time.monotonic()
+        now_s = self._clock()
         for device, want in self._intake.wants(self._desk.chunk_bytes, now_s, self._is_online):
             self._desk.send(device, want)
         self._feed(rounds.Tick(now_s))
@@ -116,7 +123,7 @@ class Coordinator:
 
     def _resume(self) -> rounds.State:
         """The round machine where the store left it: between rounds, or in an open one with its stored updates."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         state = rounds.begin(self._config.round, self._model.state.version, now_s, self._config.seed)
         plans = self._store.plans(state.round + 1)
         if not plans:
@@ -181,9 +188,9 @@ class Coordinator:
             return None
         if came:
             self._watch(events.Joined(device, message.examples, message.capability.budget_bytes))
-            self._last_update_s.setdefault(device, time.monotonic())
+            self._last_update_s.setdefault(device, self._clock())
         self._desk.change(device, online=True, ready=message, note="")
-        return rounds.Ready(device, time.monotonic())
+        return rounds.Ready(device, self._clock())
 
     def _on_progress(self, device: str, message: m.Progress) -> None:
         loss = message.loss if math.isfinite(message.loss) else None
@@ -196,68 +203,30 @@ class Coordinator:
         self._farewell.decline(device)
         if self._is_awaited(device) and message.round == self._round.round:
             self._send_model(device)
-        return rounds.Declined(device, message.round, time.monotonic())
+        return rounds.Declined(device, message.round, self._clock())
 
-    def _on_offer(self, device: str, message: m.Offer) -> rounds.Declined | None:
-        place = self._place_of(device, message.round)
-        if self._store.holds(message.round, device, message.update.sha256):
-            self._desk.send(device, m.Acknowledged(message.round, message.update.sha256))
-        elif place in (Place.OPEN, Place.LATE):
-            return self._begin_pull(device, message)
-        elif place is Place.NONE:
-            why = f"round {message.round} has no place for it, round {self._round.round} is the last that opened"
-            self._desk.send(device, m.Rejected(message.round, why, False))
-        self._plan_again(device, message.round)
-        return None
-
-    def _place_of(self, device: str, number: int) -> Place:
-        """Where an update for round `number` could count; statistics of the classes are of use in their own only."""
-        place = place_of(self._round, device, number)
-        return place if place is Place.OPEN or self._planner.work(number) == "train" else Place.NONE
-
-    def _plan_again(self, device: str, number: int) -> None:
-        """A device heard what became of its update for round `number`: it need not wait for a later one's plan."""
-        body = self._store.plan(self._round.round, device)
-        if number < self._round.round and self._is_awaited(device) and body is not None:
-            self._send_again(device, body)
-
-    def _begin_pull(self, device: str, offer: m.Offer) -> rounds.Declined | None:
-        if self._kept_plan(device, self._store.plans(offer.round)[device]) is None:
+    def _on_offer(self, device: str, message: m.Offer) -> rounds.Event | None:
+        if message.round == self._round.round and self._is_awaited(device) and self._kept_plan(device) is None:
             return None  # the device answers the new plan with the same offer
-        try:
-            self._intake.begin(device, offer, self._round.round)
-        except PayloadError as error:
-            return self._refuse_update(device, offer.round, error)
-        return None
+        event = self._reception.offered(self._round, device, message)
+        self._plan_again(device, message.round)
+        return event
 
     def _on_chunk(self, device: str, message: m.Chunk) -> rounds.Event | None:
         number = self._intake.origin(device)
-        if number is None or self._place_of(device, number) not in (Place.OPEN, Place.LATE):
-            self._intake.drop(device)
-            return None
-        try:
-            offer = self._intake.take(device, message, time.monotonic())
-        except PayloadError as error:
-            return self._refuse_update(device, number, error)
-        return None if offer is None else self._acknowledge(device, offer)
+        event = self._reception.came(self._round, device, message)
+        if isinstance(event, rounds.Stored | rounds.StoredLate):
+            self._last_update_s[device] = self._clock()
+        elif number is not None:
+            self._plan_again(device, number)
+        return event
 
-    def _acknowledge(self, device: str, offer: m.Offer) -> rounds.Stored | rounds.StoredLate:
-        """The update is in the store. Its device has come to the version that it trained from."""
-        self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, offer.round - 1))
-        self._desk.send(device, m.Acknowledged(offer.round, offer.update.sha256))
-        crash_points.reach(Point.COORDINATOR_ACKNOWLEDGED)
-        self._watch(events.Received(device, offer.round, offer.report))
-        self._last_update_s[device] = time.monotonic()
-        stored = rounds.Stored if offer.round == self._round.round else rounds.StoredLate
-        return stored(device, self._round.round, time.monotonic())
-
-    def _refuse_update(self, device: str, number: int, error: PayloadError) -> rounds.Declined | None:
-        """The open round goes on without it. A device whose late update it was still has its part in it."""
-        self._intake.drop(device)
-        self._watch(events.Refused(device, str(error)))
-        self._desk.reject(device, error, number)
-        self._plan_again(device, number)
-        return rounds.Declined(device, number, time.monotonic()) if number == self._round.round else None
+    def _plan_again(self, device: str, number: int) -> None:
+        """A device that heard what became of its update for round `number` need not wait for a later one's plan."""
+        if number < self._round.round and self._is_awaited(device) and self._intake.origin(device) is None:
+            plan = self._kept_plan(device)
+            if plan is not None:
+                self._desk.send(device, plan)
 
     def _is_online(self, device: str) -> bool:
         return self._desk.roster[device].online
@@ -271,12 +240,12 @@ class Coordinator:
             self._desk.change(device, online=False, note=message.reason)
             if not self._farewell.dismissed:
                 self._watch(events.Left(device, message.reason))
-        return rounds.Lost(device, time.monotonic())
+        return rounds.Lost(device, self._clock())
 
     def _on_finished(self, device: str, message: m.Finished) -> None:
         if message.version == self._model.state.version:
-            self._desk.change(device, ready=_at_version(self._desk.roster[device].ready, message.version))
-        self._farewell.confirm(device, message, time.monotonic())
+            self._desk.came_to(device, message.version)
+        self._farewell.confirm(device, message, self._clock())
 
     def _on_missing(self, device: str, message: m.Missing) -> None:
         """The device lost its update, as when it trained the round anew: its next offer starts over."""
@@ -313,7 +282,7 @@ class Coordinator:
             self._watch(events.Refused(device, str(error), error.smallest_budget_bytes))
             self._desk.send(device, m.Rejected(number, str(error), False))
             self._send_model(device)
-            yield rounds.Declined(device, number, time.monotonic())
+            yield rounds.Declined(device, number, self._clock())
             return
         self._store.keep_plan(number, device, msgspec.msgpack.encode(plan))
         crash_points.reach(Point.COORDINATOR_PLAN_KEPT)
@@ -333,22 +302,22 @@ class Coordinator:
             for device, reason in damaged.items():
                 self._desk.change(device, note=reason)
                 self._watch(events.Refused(device, reason))
-            yield rounds.Spoiled(tuple(damaged), action.round, time.monotonic())
+            yield rounds.Spoiled(tuple(damaged), action.round, self._clock())
             return
-        wall_s = time.monotonic() - self._round.since_s
+        wall_s = self._clock() - self._round.since_s
         self._model, record = self._closer.close(self._model, action, wall_s)
         crash_points.reach(Point.COORDINATOR_CLOSED)
         self._accuracy = record.accuracy
         self._intake.clear()
         self._watch(events.Closed(record))
-        yield rounds.Closed(time.monotonic())
+        yield rounds.Closed(self._clock())
 
     def _wait(self, action: rounds.Waiting) -> tuple[rounds.Event, ...]:
         self._watch(events.Waiting(action.reason))
         return ()
 
     def _finish(self, action: rounds.Finish) -> tuple[rounds.Event, ...]:
-        self._farewell.begin(self._model, time.monotonic())
+        self._farewell.begin(self._model, self._clock())
         return ()
 
     def _repeat(self, now_s: float) -> None:
@@ -356,15 +325,18 @@ class Coordinator:
         self._farewell.repeat(self._round.ready, now_s)
         if self._round.phase is not rounds.Phase.OPEN:
             return
-        for device, body in self._store.plans(self._round.round).items():
-            if self._is_awaited(device) and self._desk.roster[device].online:
-                plan = self._kept_plan(device, body)
+        for device, part in self._round.parts.items():
+            if part is rounds.Part.PENDING and self._is_online(device):
+                plan = self._kept_plan(device)
                 if plan is not None:
                     self._desk.send(device, plan)
 
-    def _kept_plan(self, device: str, body: bytes) -> m.Plan | None:
+    def _kept_plan(self, device: str) -> m.Plan | None:
         """A device's plan for the open round; None where it is damaged, and then made and sent again if it can be."""
         number = self._round.round
+        body = self._store.plan(number, device)
+        if body is None:
+            return None
         try:
             return plan_of(self._store, number, device, body)
         except StoreError as error:
@@ -379,10 +351,6 @@ def _load_model(config: CoordinatorConfig, store: Store, planner: Planner) -> fl
     if checkpoint is None:
         return fleet_model.start(planner.layout, config.seed)
     return replace(fleet_model.from_checkpoint(checkpoint, planner.layout), signs=signs_of(store))
-
-
-def _at_version(ready: m.Ready | None, version: int) -> m.Ready | None:
-    return None if ready is None else msgspec.structs.replace(ready, version=version)
 
 
 _HANDLERS: dict[type, Callable[[Coordinator, str, Any], rounds.Event | None]] = {

@@ -233,8 +233,9 @@ class Store(Database):
         return self._all(f"SELECT {columns} FROM delta WHERE version > ? ORDER BY version", after)
 
     def delta_body(self, sha256: bytes) -> bytes | None:
-        """The encoded delta with this hash, if there is one."""
-        row = self._one("SELECT CAST(body AS BLOB) FROM delta WHERE sha256 = ?", sha256)
+        """The encoded delta with this hash, if there is one. It is nearly always one of the last."""
+        query = "SELECT CAST(body AS BLOB) FROM delta WHERE sha256 = ? ORDER BY version DESC LIMIT 1"
+        row = self._one(query, sha256)
         return None if row is None else row[0]
 
     def drop_delta(self, version: int) -> None:
@@ -242,6 +243,7 @@ class Store(Database):
         with self._transaction() as db:
             db.execute("DELETE FROM delta WHERE version = ?", (version,))
 
-    def rounds(self) -> list[tuple[int, bytes]]:
-        """Number and record of every closed round."""
-        return self._all("SELECT number, CAST(record AS BLOB) FROM round ORDER BY number")
+    def rounds(self, after: int = 0) -> list[tuple[int, bytes]]:
+        """Number and record of every closed round after round `after`."""
+        query = "SELECT number, CAST(record AS BLOB) FROM round WHERE number > ? ORDER BY number"
+        return self._all(query, after)

@@ -89,5 +89,5 @@ def _waiting(store: Store) -> m.Offer | None:
         return make_offer(store, outgoing, (), account_of(store))
     except StoreError as error:
         LOGGER.warning("%s", error)
-        store.settle(outgoing.round)
+        store.discard(outgoing.round)
         return None

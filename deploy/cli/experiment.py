@@ -7,13 +7,17 @@ import math
 import os
 import shlex
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from deploy.cli.options import minimum
+from edge_agent.wire.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from profiling.experiments.plan import Materials
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
 
 _ABOUT = """\
 Trains whole fleets on this machine with the product's own code, by several methods on the same data and seeds, and
-compares them. docs/experiments.md explains configuration files. Needs `pip install 'rankfleet[torch]'`.
+compares them. docs/experiments.md explains configuration files. Needs `pip install 'rankfleet[torch]'`, all but 'soak',
+which tries the coordinator itself (docs/reliability.md).
 """
 _RUN = """\
 Runs what a configuration asks for and the cache does not have yet: first the search for every method's learning rate,
@@ -36,6 +41,12 @@ _REPORT = "Writes a page (HTML), tables (Markdown) and rows (JSON) of the result
 _SWEEP = """\
 Varies settings of one method around a base, or in all combinations, and tells by paired differences which of them
 matter to its accuracy. Runs are kept and the command goes on as 'rankfleet experiment run' does.
+"""
+_SOAK = """\
+Runs the coordinator with many simulated devices for many rounds while everything goes wrong that can: messages, links,
+devices, updates, and the coordinator's own process. Books are kept beside it: no acknowledged update is lost, none
+counts twice, averages and states agree, no round waits for ever, and the coordinator's memory does not grow. Time is
+simulated, and all that happens follows from the seed. The exit status is 0 only where every law held.
 """
 
 
@@ -61,6 +72,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     sweep.add_argument("--json", action="store_true", help="print the effects as JSON")
     _add_means(sweep)
     sweep.set_defaults(run=run_sweep)
+    _add_soak(commands)
+
+
+def _add_soak(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    soak = commands.add_parser("soak", help="run a fleet for long while everything goes wrong", description=_SOAK)
+    soak.add_argument("--devices", type=minimum(4), default=200, metavar="N", help="default: 200")
+    soak.add_argument("--rounds", type=minimum(5), default=500, metavar="N", help="default: 500")
+    soak.add_argument("--seed", type=minimum(0), default=0, metavar="SEED", help="default: 0")
+    soak.add_argument(
+        "--folder", type=Path, metavar="DIR",
+        help="where the coordinator's run is kept; new or empty (default: a temporary folder, deleted at the end)",
+    )  # fmt: skip
+    soak.add_argument("--json", action="store_true", help="print what it has shown as JSON")
+    soak.set_defaults(run=run_soak)
 
 
 def _add_means(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +152,44 @@ def run_sweep(args: argparse.Namespace) -> int:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     print(*effects.table(found), sep="\n", file=sys.stderr if args.json else sys.stdout)
     return _tell(outcome, screen)
+
+
+def run_soak(args: argparse.Namespace) -> int:
+    """Runs a soak; progress goes to standard error.
+
+    Raises:
+        ConfigError: the folder holds something already.
+        StoreError: the folder cannot be written.
+    """
+    from profiling.soak import report  # noqa: PLC0415 (as above)
+    from profiling.soak.progress import Progress  # noqa: PLC0415
+    from profiling.soak.run import run  # noqa: PLC0415
+    from profiling.soak.settings import Settings  # noqa: PLC0415
+
+    settings = Settings(args.devices, args.rounds, args.seed)
+    with _folder(args.folder) as folder:
+        outcome = run(settings, folder, Progress(_screen(), settings.rounds))
+    if args.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(outcome), indent=2) + b"\n")
+    print(*report.lines(outcome), sep="\n", file=sys.stderr if args.json else sys.stdout)
+    return 0 if outcome.held else 1
+
+
+@contextmanager
+def _folder(wanted: Path | None) -> Iterator[Path]:
+    """`wanted`, which is new or empty, or a folder that is deleted in the end."""
+    if wanted is None:
+        with tempfile.TemporaryDirectory(prefix="rankfleet-soak-") as folder:
+            yield Path(folder)
+        return
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        held = next(wanted.iterdir(), None)
+    except OSError as error:
+        raise StoreError(f"--folder {wanted} cannot be used ({error.strerror}): choose another") from error
+    if held is not None:
+        raise ConfigError(f"--folder {wanted} is to be new or empty, it holds {held.name}: choose another")
+    yield wanted
 
 
 def _gather(experiment: Experiment, screen: Screen) -> tuple[Materials, dict[str, Result]]:

@@ -118,11 +118,14 @@ class Inbox:
     def get(self, timeout_s: float) -> Event | None:
         """Removes the oldest event; None if there was none for `timeout_s` seconds."""
         with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._events), timeout_s):
+            if not self._events and (timeout_s <= 0 or not self._changed.wait_for(self._holds_any, timeout_s)):
                 return None
             event = self._events.popleft()
             self._held_bytes -= _size_bytes(event)
         return event
+
+    def _holds_any(self) -> bool:
+        return bool(self._events)
 
 
 def _size_bytes(event: Event) -> int:

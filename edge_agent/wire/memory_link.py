@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 
 from paho.mqtt.client import topic_matches_sub
 
@@ -12,6 +13,7 @@ from .link import INBOX_BYTES, Connected, Disconnected, Event, Inbox, Received, 
 from .mqtt import DEFAULT_PACKET_BYTES, payload_room_bytes
 
 MAX_PAYLOAD_BYTES = payload_room_bytes(DEFAULT_PACKET_BYTES)
+_matches = lru_cache(maxsize=4096)(topic_matches_sub)  # a fleet has few topics, and says much on each
 
 
 class MemoryBroker:
@@ -20,6 +22,10 @@ class MemoryBroker:
     def __init__(self, *, max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
         self.max_payload_bytes = max_payload_bytes
         self._links: dict[str, MemoryLink] = {}
+        self._exact: dict[str, dict[str, MemoryLink]] = {}
+        """By topic and client, the links that subscribed to just that topic."""
+        self._patterns: dict[str, MemoryLink] = {}
+        """By client, the links with a subscription that may match several topics."""
         self._lock = threading.RLock()
 
     def link(
@@ -34,8 +40,16 @@ class MemoryBroker:
         with self._lock:
             self.cut(client_id)
             self._links[client_id] = link = MemoryLink(self, subscriptions, will, Inbox(inbox_bytes))
+            self._index(client_id, link, subscriptions)
             link.restore()
         return link
+
+    def _index(self, client_id: str, link: MemoryLink, subscriptions: Sequence[str]) -> None:
+        for links in (self._patterns, *self._exact.values()):
+            links.pop(client_id, None)
+        for topic in subscriptions:
+            found = self._patterns if "+" in topic or "#" in topic else self._exact.setdefault(topic, {})
+            found[client_id] = link
 
     def cut(self, client_id: str) -> None:
         """Breaks the connection of a client without a farewell: the others get its will."""
@@ -60,7 +74,7 @@ class MemoryBroker:
     def deliver(self, topic: str, payload: bytes) -> None:
         """Hands one message to everyone who subscribed to its topic."""
         with self._lock:
-            for link in self._links.values():
+            for link in {**self._exact.get(topic, {}), **self._patterns}.values():
                 link.offer(topic, payload)
 
 
@@ -111,7 +125,7 @@ class MemoryLink:
 
     def offer(self, topic: str, payload: bytes) -> None:
         """For the broker: takes a message if it is connected and subscribed to its topic."""
-        if self.connected and any(topic_matches_sub(pattern, topic) for pattern in self._subscriptions):
+        if self.connected and any(_matches(pattern, topic) for pattern in self._subscriptions):
             self._traffic = self._traffic._replace(bytes_down=self._traffic.bytes_down + len(topic) + len(payload))
             self._inbox.put(Received(topic, payload))
 

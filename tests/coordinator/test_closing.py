@@ -9,6 +9,7 @@ import numpy as np
 
 from coordinator import events
 from coordinator.config import CoordinatorConfig, FallbackSettings
+from coordinator.store import Store
 from edge_agent.wire import messages as m
 from edge_agent.wire import state as states
 from edge_agent.wire.state import ModelState, seed_state
@@ -69,6 +70,29 @@ def test_what_was_returned_to_survives_a_restart(start: Start, devices: Devices,
     device.hears(m.Welcome)
     device.say(device.ready())
     assert device.hears(m.Plan).state_sha256 == wanted
+
+
+class CountingStore(Store):
+    """Counts how often the records of all rounds are read."""
+
+    records = 0
+
+    def rounds(self, after: int = 0) -> list[tuple[int, bytes]]:
+        CountingStore.records += not after
+        return super().rounds(after)
+
+
+def test_what_a_round_reads_does_not_grow_with_the_rounds_before_it(
+    start: Start, devices: Devices, tmp_path: Path
+) -> None:
+    gateway = start(make_config(tmp_path, rounds=5), store=CountingStore)
+    all_of(devices, Device.join)
+    gateway.tells(events.Opened)
+    read = CountingStore.records
+    for right in (3, 4, 4, 3):
+        a_round(devices, right)
+    gateway.tells(events.Closed, 4)
+    assert CountingStore.records == read > 0
 
 
 def test_without_a_margin_the_fleet_goes_on_from_a_worse_model(start: Start, devices: Devices, tmp_path: Path) -> None:

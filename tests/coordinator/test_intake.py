@@ -159,6 +159,23 @@ def test_a_round_does_not_count_more_examples_than_its_sums_can_hold(start: Star
     assert gateway.tells(events.Closed)[0].record.contributors == ("pi-1", "pi-3")
 
 
+def test_examples_that_were_stored_before_a_restart_count_towards_what_a_round_can_hold(
+    start: Start, devices: Devices
+) -> None:
+    gateway, plans = an_open_round(start, devices)
+    most = codec.MAX_EXAMPLES - 18
+    for name, examples in (("pi-1", most - 1), ("pi-2", 18)):
+        devices[name].offer(plans[name], devices[name].trained(plans[name], examples=examples), examples=examples)
+        devices[name].hears(m.Acknowledged)
+    gateway.crash()
+    start()
+    device = devices["pi-3"]
+    device.hears(m.Welcome)
+    device.say(device.ready())
+    device.offer(device.hears(m.Plan))
+    assert f"would bring it to {codec.MAX_EXAMPLES + 17}" in device.hears(m.Rejected).reason
+
+
 def test_a_device_that_declines_in_the_middle_of_its_upload(start: Start, devices: Devices) -> None:
     gateway, plans = an_open_round(start, devices)
     device = devices.pop("pi-2")

@@ -63,7 +63,7 @@ def test_closing_a_round_leaves_its_model_its_delta_and_its_reports(store: Store
     store.keep_contribution(1, UPDATE)
     close(store, 1)
     assert store.checkpoint() == Checkpoint(1, b"state", b"residual", b"scores")
-    assert store.rounds() == [(1, b"record")]
+    assert store.rounds() == [(1, b"record")] and store.rounds(after=1) == []
     assert store.plans(1) == {}
     assert store.contributors(1) == {"pi-1": (SHA256, b"report")}
     assert store.delta_body(hashlib.sha256(b"delta 1").digest()) == b"delta 1"

@@ -35,6 +35,14 @@ def test_one_message_arrives_once_whatever_overlaps(broker: MemoryBroker) -> Non
     assert events(link) == [Connected(False), Received(UP, b"a")]
 
 
+def test_a_new_link_of_a_client_hears_its_own_topics_and_no_longer_the_former_ones(broker: MemoryBroker) -> None:
+    broker.link("x", [DOWN, "rankfleet/f/+/up"])
+    link = broker.link("x", [OTHER])
+    speaker = broker.link("y", [])
+    assert all(speaker.publish(topic, b"a") for topic in (UP, DOWN, OTHER))
+    assert events(link) == [Connected(False), Received(OTHER, b"a")]
+
+
 def test_a_cut_sends_the_will_once_and_nothing_goes_until_restored(broker: MemoryBroker) -> None:
     coordinator = broker.link("coordinator", ["rankfleet/f/+/up"])
     device = broker.link("pi-1", [DOWN], Will(UP, b"gone"))
