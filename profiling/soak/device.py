@@ -62,6 +62,8 @@ class Disk:
 
     state: ModelState
     residual: Rows
+    former: Rows | None = None
+    """The residual from before the update in the outbox."""
     boot: int = 0
     welcome: m.Welcome | None = None
     outbox: Trained | None = None
@@ -75,8 +77,8 @@ class Device:
         self.name = f"device-{index:03d}"
         self.gone = False
         """Whether the coordinator dismissed it."""
-        self.finished: bytes | None = None
-        """Digest of the final model that it keeps."""
+        self.finished: tuple[int, bytes] | None = None
+        """Version and digest of the last model that it keeps to predict with."""
         self._index = index
         self._world = world
         self._decoder = frame.Decoder(m.FromCoordinator)
@@ -269,6 +271,8 @@ class Device:
         if outbox is not None and outbox.round == action.plan.round:  # made before a reboot
             self._after(MEASURE_S, lambda: events.Trained(_offer(outbox)))
             return
+        if outbox is not None:
+            self._discard(events.Discard(outbox.round))
         fault, train_s = faults.of(PER_TRAINING), faults.random.uniform(*_TRAIN_S)
         if fault is Fault.DECLINED:
             self._after(train_s, lambda: events.JobFailed("memory got short", 500_000_000))
@@ -286,6 +290,7 @@ class Device:
         draws = np.random.default_rng([self._world.seed, self._index, plan.round, self._disk.boot])
         trained = train(plan, state, self._disk.residual, draws, fault)
         self._world.notes.made(self.name, trained)
+        self._disk.former = self._disk.residual
         self._disk.state, self._disk.residual, self._disk.outbox = state, trained.residual, trained
         self._forget_objects()
         return events.Trained(_offer(trained))
@@ -317,13 +322,18 @@ class Device:
         state = self._caught_up(final)
         if state is None:
             return events.JobFailed("the objects of the final model do not lead there from here")
-        self._disk.state, self.finished = state, self._world.states.digest(state)
+        self._disk.state, self.finished = state, (state.version, self._world.states.digest(state))
         return events.FinalKept(m.Finished(state.version, 0.8, 0, 0, 0))
 
     def _settle(self, action: events.Settle) -> None:
         outbox = self._disk.outbox
         if outbox is not None and outbox.round == action.round:
             self._disk.outbox = None
+
+    def _discard(self, action: events.Discard) -> None:
+        outbox, former = self._disk.outbox, self._disk.former
+        if outbox is not None and former is not None and outbox.round == action.round:
+            self._disk.residual, self._disk.outbox = former, None
 
     def _stop_job(self, action: events.StopJob) -> None:
         self._job += 1
@@ -366,5 +376,6 @@ _ACTIONS: dict[type, Callable[[Device, Any], None]] = {
     events.KeepFinal: Device._keep_final,
     events.StopJob: Device._stop_job,
     events.Settle: Device._settle,
+    events.Discard: Device._discard,
     events.Exit: Device._exit,
 }

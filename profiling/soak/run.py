@@ -110,7 +110,9 @@ class Soak:
                 self._agenda.run_until(self._agenda.now_s + self._faults.random.uniform(*_DOWN_S))
         self._agenda.run_until(self._agenda.now_s + DEADLINE_S)
         if not self.ledger.violations:
-            self.ledger.finish({one.name: one.finished for one in self._devices.values() if one.finished is not None})
+            kept = ((one.name, *one.finished) for one in self._devices.values() if one.finished is not None)
+            final = self._settings.rounds
+            self.ledger.finish({name: digest for name, version, digest in kept if version == final})
 
     def outcome(self) -> Outcome:
         """What is to be told."""

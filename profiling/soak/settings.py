@@ -22,7 +22,7 @@ from edge_agent.wire import pack
 FLEET = "soak"
 CLASSES = ("one", "two", "three")
 SLOTS = 6
-BLOCKS, D_MODEL, MAX_TOKENS = 2, 32, 16
+BLOCKS, D_MODEL, MAX_TOKENS, VOCABULARY = 2, 32, 16, 100
 DEADLINE_S = 60.0
 GRACE_S = 15.0
 
@@ -108,7 +108,8 @@ def write_pack(folder: Path) -> pack.Manifest:
         for local in locals_
     )
     size_bytes = 4 * D_MODEL * D_MODEL
-    tensors = {one.name: pack.TensorEntry("float32", (D_MODEL, D_MODEL), 0, size_bytes) for one in modules}
+    tensors = {f"{one.name}.weight": pack.TensorEntry("float32", (D_MODEL, D_MODEL), 0, size_bytes) for one in modules}
+    tensors["embedding.word"] = pack.TensorEntry("float32", (VOCABULARY, D_MODEL), 0, 4 * VOCABULARY * D_MODEL)
     manifest = pack.Manifest(
         format=pack.FORMAT,
         model="soak",
@@ -117,14 +118,14 @@ def write_pack(folder: Path) -> pack.Manifest:
         d_model=D_MODEL,
         heads=2,
         blocks=BLOCKS,
-        vocabulary=100,
+        vocabulary=VOCABULARY,
         max_tokens=MAX_TOKENS,
         pad_token_id=0,
         pooling="mean",
         norm_eps=1e-5,
         causal=False,
         modules=modules,
-        block_weights=locals_,
+        block_weights=tuple(f"{local}.weight" for local in locals_),
         tensors=tensors,
         files=files,
         source_sha256=hashlib.sha256(b"soak").hexdigest(),

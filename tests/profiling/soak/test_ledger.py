@@ -40,7 +40,7 @@ class Played:
         """The device makes an update."""
         state = self.model.state
         mask = pack_mask(state.mask)
-        plan = m.Plan(self.number, 5, state.version, (), states.digest(state), "train", mask, 6, 0, DEADLINE_S)
+        plan = m.Plan(self.number, 5, state.version, (), states.digest(state), "train", mask, 6, 0, DEADLINE_S, 0)
         generator = np.random.default_rng([draws, DEVICES.index(device), self.number])
         made = train(plan, state, self.layout.empty_rows(), generator, fault)
         self.ledger.made(device, made)
