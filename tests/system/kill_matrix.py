@@ -106,7 +106,8 @@ def run(variant: Variant, out: Path, of_pytest: Sequence[str]) -> list[Case]:
     name = str(variant).replace(":", "-")
     report, log = out / f"{name}.xml", out / f"{name}.log"
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-v", "tests/system/test_kill_matrix.py", f"--junitxml={report}"]
+    told = (f"--junitxml={report}", "-o", "junit_family=xunit1")
+    command = [sys.executable, "-m", "pytest", "-v", "tests/system/test_kill_matrix.py", *told]
     with log.open("w") as file:
         file.write(f"load average before: {os.getloadavg()}\n")
         file.flush()

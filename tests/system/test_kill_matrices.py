@@ -32,7 +32,8 @@ def test_that_does_not_exist_here():
 def test_a_run_becomes_a_row_with_what_failed_and_what_was_left_out(tmp_path: Path) -> None:
     (tmp_path / "test_run.py").write_text(RUN)
     report = tmp_path / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "test_run.py"]
+    told = (f"--junitxml={report}", "-o", "junit_family=xunit1")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *told, "test_run.py"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 1
     cases = read(report)
     columns = [column.strip() for column in row(SMALLEST, cases).strip("|").split("|")]
