@@ -7,8 +7,11 @@ OUT ?= runs/demo
 ARGS ?=
 RUNS ?= 10000000
 SEED ?= 1
+BROKER ?= mosquitto
+MQTT ?= 5
+LIMIT_BYTES ?= 4096
 
-.PHONY: help demo test test-slow fuzz lint clean
+.PHONY: help demo test test-slow fuzz kill-matrix kill-matrices lint clean
 
 help:
 	@echo "make demo                     the main job, end to end (about 6 minutes)"
@@ -17,6 +20,8 @@ help:
 	@echo "make test                     linters, types, import rules and tests"
 	@echo "make test-slow                the tests that take minutes each"
 	@echo "make fuzz RUNS=1000000        fuzz every decoder (Linux on x86-64; RUNS is 10 million by default)"
+	@echo "make kill-matrix BROKER=mosquitto MQTT=3.1.1 LIMIT_BYTES=131072   kill everybody everywhere, on one broker"
+	@echo "make kill-matrices            the same on every broker, protocol and limit (about an hour)"
 	@echo "make clean                    remove the virtual environment and caches"
 
 demo: $(VENV)/ready
@@ -30,6 +35,12 @@ test-slow: $(VENV)/ready
 
 fuzz: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz.fuzz_decoders --runs $(RUNS) --seed $(SEED) $(ARGS)
+
+kill-matrix: $(VENV)/ready
+	$(BIN)/python -m tests.system.kill_matrix --broker $(BROKER) --mqtt $(MQTT) --limit-bytes $(LIMIT_BYTES) $(ARGS)
+
+kill-matrices: $(VENV)/ready
+	$(BIN)/python -m tests.system.kill_matrix --all $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

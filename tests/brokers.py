@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ PASSWORD = "correct horse"
 USERS = {"coordinator": PASSWORD, "pi-1": PASSWORD, "pi-2": PASSWORD}
 START_TIMEOUT_S = 20.0
 EVENT_TIMEOUT_S = 20.0
+_RECEIVED = re.compile(r"Received PUBLISH from .*\((\d+) bytes\)\)$", re.MULTILINE)
 ACL = """user coordinator
 topic readwrite rankfleet/#
 pattern readwrite rankfleet/+/%u/#
@@ -81,6 +83,10 @@ class Mosquitto:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def payloads_bytes(self) -> list[int]:
+        """Of every message that came so far; needs the line `log_type all`."""
+        return [int(size) for size in _RECEIVED.findall(self._log.read_text(errors="replace"))]
 
 
 class Embedded:

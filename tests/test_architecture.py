@@ -18,6 +18,11 @@ HEAVY = ("torch", "transformers", "onnx")
 RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 """What costs tens of megabytes: the supervisor of a board is always there, its trainer process only for a round."""
 
+DATES = {"coordinator/levels.py", "profiling/experiments/loop.py"}
+"""Modules that write a date into a record, for people to read."""
+_WALL_CLOCK = re.compile(
+    r"\b(time\.(time|time_ns|localtime|gmtime|ctime|strftime)|datetime\.\w*now|\w+\.today)\(|st_[amc]time"
+)
 
 TESTED_WITH = {
     "deploy/cli/agent.py": "tests/system/test_cli.py",
@@ -70,6 +75,12 @@ def test_importing_a_module_leaves_the_heavy_ones_out(module: str, forbidden: tu
 def test_no_module_is_too_long(module: Path) -> None:
     lines = len((ROOT / module).read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST_LINES, f"{module} has {lines} lines: split it"
+
+
+def test_nothing_but_the_date_of_a_record_is_read_off_the_wall_clock() -> None:
+    """It may jump, and a board without a battery starts in 1970: what is timed is timed by the monotonic clock."""
+    found = {str(module) for module in MODULES if _WALL_CLOCK.search((ROOT / module).read_text(encoding="utf-8"))}
+    assert found == DATES
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.name != "__init__.py"], ids=str)

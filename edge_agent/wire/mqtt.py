@@ -33,6 +33,8 @@ LONGEST_TOPIC_BYTES = len(down("f" * 64, "d" * 64))
 LEAST_PACKET_BYTES = 4 * 1024
 MOST_PACKET_BYTES = 2**28 - 1 + 5
 """The largest packet that MQTT has: a remaining length of 28 bits, and the five bytes before it."""
+LONGEST_RETRY_S = 8.0
+"""So that whoever missed a broker is back within 10 s of its return, however long it was away."""
 JOIN_TIMEOUT_S = 5.0
 MAX_DOUBLINGS = 16
 STABLE_S = 2.0
@@ -68,7 +70,7 @@ class MqttSettings:
     max_packet_bytes: int = DEFAULT_PACKET_BYTES
     tls: TlsSettings | None = None
     first_retry_s: float = 1.0
-    longest_retry_s: float = 60.0
+    longest_retry_s: float = LONGEST_RETRY_S
 
     def __post_init__(self) -> None:
         if not self.host or not 1 <= self.port <= 65535:

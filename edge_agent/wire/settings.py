@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import ConfigError
-from .mqtt import MqttSettings
+from .mqtt import LONGEST_RETRY_S, MqttSettings
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_packet_bytes: Annotated[int, Meta(ge=4096, le=2**20)] = 131072
     """Largest MQTT packet to send where the broker does not announce its own limit (MQTT 3.1.1)."""
     keepalive_s: Annotated[int, Meta(ge=1, le=3600)] = 30
+    longest_retry_s: Annotated[float, Meta(ge=1, le=3600)] = LONGEST_RETRY_S
+    """Longest delay between two attempts to connect, each drawn at random."""
 
     def resolve(self, folder: Path) -> BrokerSettings:
         """The same settings with `password_file` relative to `folder`."""
@@ -65,6 +67,7 @@ def mqtt_settings(broker: BrokerSettings, client: str) -> MqttSettings:
         protocol=broker.protocol,
         keepalive_s=broker.keepalive_s,
         max_packet_bytes=broker.max_packet_bytes,
+        longest_retry_s=broker.longest_retry_s,
     )
 
 

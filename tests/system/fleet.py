@@ -50,8 +50,8 @@ _EVENT = msgspec.json.Decoder(events.AnyEvent)
 
 @dataclass
 class Settings:
-    """What a test may change of its fleet. `round`, `head`, `training`, `broker`, `ranks` are further lines of those
-    tables."""
+    """What a test may change of its fleet. `round`, `head`, `training`, `broker`, `ranks`, `objectives` are further
+    lines of those tables."""
 
     rounds: int = ROUNDS
     seed: int = 0
@@ -70,6 +70,7 @@ class Settings:
     local_training: Mapping[str, Any] = field(default_factory=dict)
     """That table of every agent."""
     ranks: Mapping[str, Any] = field(default_factory=dict)
+    objectives: Mapping[str, Any] = field(default_factory=dict)
     brokers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further lines of the `broker` table of single processes, by name."""
     prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -229,7 +230,7 @@ class Fleet:
                 process.kill()
 
     def layout(self) -> Layout:
-        return module_layout(load_manifest(self.pack), SLOTS, len(CLASSES))
+        return module_layout(load_manifest(self.pack), self.settings.ranks.get("initial", SLOTS), len(CLASSES))
 
     def final_state(self) -> ModelState:
         """The coordinator's last checkpoint."""
@@ -297,6 +298,7 @@ class Fleet:
                 **settings.ranks,
             },
             "head": {**({"start": "seed"} if settings.rounds == 1 else {}), **settings.head},
+            "objectives": settings.objectives,
             "training": {"batch_size": 8, "max_tokens": 16, "lr_head": 0.02, **settings.training},
         }  # fmt: skip
 

@@ -1,13 +1,14 @@
 """The kill matrix: whoever dies, at whatever named moment of a round, the run ends as if nobody had, bit for bit.
 
-Real processes over Mosquitto with MQTT 5. Who dies is started again, as a service manager does; a trainer by its agent.
+Real processes over a real broker; `tests/system/kill_matrix.py` says which, and runs them all. Who dies is started
+again, as a service manager does; a trainer by its agent.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from edge_agent.store import Model
 from edge_agent.wire import state as states
 from edge_agent.wire.crash_points import Crash, Point, environment
 from tests.brokers import Mosquitto, mosquitto
+from tests.models import tiny_pack, wide_pack
 from tests.runs import CAPABILITY
 from tests.system.fleet import (
     STOP_S,
@@ -33,20 +35,21 @@ from tests.system.fleet import (
     fleet,
     of_kind,
     told,
+    wait_event,
     wait_until,
 )
+from tests.system.kill_matrix import KB_128, RECOVERY, RECOVERY_S, SMALLEST, Variant, chosen
 
 pytestmark = pytest.mark.slow
 
 DEVICES = ("pi-1", "pi-2")
 VICTIM = "pi-2"
 ROUNDS = 2
-RECOVERY_S = 10.0
+VARIANT = chosen()
+LARGEST_PACKET_BYTES = 2**20
+"""Of what `broker.max_packet_bytes` takes."""
 LOADED = 12
 """A machine that does other things too may take so many times as long."""
-BROKER = {"protocol": "5", "max_packet_bytes": 4096, "keepalive_s": 5}
-"""Packets so small that even a tiny model's update has several chunks."""
-
 OCCASIONS = {
     Point.AGENT_PACK_CHUNK: 12,
     Point.AGENT_PLAN_HEARD: 2,
@@ -92,24 +95,51 @@ class End(NamedTuple):
     models: dict[str, Model]
 
 
+class Started(NamedTuple):
+    """The processes of a fleet."""
+
+    coordinator: Process
+    agents: dict[str, Process]
+
+
 @contextmanager
-def on_mosquitto(folder: Path) -> Iterator[tuple[Mosquitto, Fleet]]:
+def on_a_broker(folder: Path, variant: Variant = VARIANT) -> Iterator[tuple[Mosquitto | None, Fleet]]:
+    """The fleet of the matrix, and its broker if that is a process of its own."""
     recorded = folder / "capabilities.json"
     recorded.write_bytes(capability.dump(dict.fromkeys(DEVICES, CAPABILITY)))
-    with mosquitto(folder, users=USERS) as broker:
-        settings = Settings(
-            rounds=ROUNDS,
-            devices=DEVICES,
-            port=broker.port,
-            capabilities=recorded,
-            round={"grace_s": 60.0},
-            head={"start": "seed"},
-            training={"quantisation": "int8"},
-            local_training={"checkpoint_s": 1e-6},
-            broker=BROKER,
-        )
-        with fleet(folder / "fleet", settings) as one:
-            yield broker, one
+    if variant.broker == "amqtt":
+        with fleet(folder / "fleet", settings(variant, None, recorded)) as one:
+            yield None, one
+        return
+    lines = (f"message_size_limit {variant.limit_bytes}", "log_type all")
+    with (
+        mosquitto(folder, users=USERS, max_packet_bytes=variant.limit_bytes, lines=lines) as broker,
+        fleet(folder / "fleet", settings(variant, broker.port, recorded)) as one,
+    ):
+        yield broker, one
+
+
+def settings(variant: Variant, port: int | None, recorded: Path) -> Settings:
+    """Pack and updates have more bytes than a packet may have. What MQTT 5 announces is for the link to find out."""
+    announced = variant.mqtt == "5"
+    wide = variant.limit_bytes > SMALLEST.limit_bytes
+    return Settings(
+        rounds=ROUNDS,
+        devices=DEVICES,
+        port=port,
+        capabilities=recorded,
+        pack=wide_pack() if wide else tiny_pack(),
+        ranks={"initial": 12, "target": 8.0} if wide else {},
+        round={"grace_s": 60.0},
+        head={"start": "seed"},
+        training={"quantisation": "int8"},
+        local_training={"checkpoint_s": 1e-6},
+        broker={
+            "protocol": variant.mqtt,
+            "max_packet_bytes": LARGEST_PACKET_BYTES if announced else min(variant.limit_bytes, LARGEST_PACKET_BYTES),
+            "keepalive_s": 5,
+        },
+    )
 
 
 def end_of(one: Fleet) -> End:
@@ -119,19 +149,35 @@ def end_of(one: Fleet) -> End:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> End:
-    with on_mosquitto(tmp_path_factory.mktemp("undisturbed")) as (_, one):
+    with on_a_broker(tmp_path_factory.mktemp("undisturbed")) as (broker, one):
         one.run()
         end = end_of(one)
     assert [record.contributors for record in end.records] == [DEVICES] * ROUNDS
+    assert end.records[0].updates_bytes > len(DEVICES) * min(VARIANT.limit_bytes, KB_128)
+    if broker is not None:
+        largest_bytes = max(broker.payloads_bytes())
+        assert min(VARIANT.limit_bytes, 2 * KB_128) // 2 < largest_bytes < VARIANT.limit_bytes, "the limit matters"
     return end
 
 
+def start(one: Fleet, of_coordinator: Mapping[str, str], of_victim: Mapping[str, str]) -> Started:
+    """Agents come when there is somebody to hear them."""
+    coordinator = one.start_coordinator(of_coordinator)
+    wait_event(coordinator, events.Listening)
+    agents = {name: one.start_agent(name, of_victim if name == VICTIM else {}) for name in DEVICES}
+    return Started(coordinator, agents)
+
+
 @pytest.mark.parametrize("point", [point for point in Point if point.name.startswith("TRAINER")], ids=lambda p: p.name)
-def test_a_trainer_that_is_killed_costs_nothing(point: Point, undisturbed: End, tmp_path: Path) -> None:
+def test_a_trainer_that_is_killed_costs_nothing(
+    point: Point, undisturbed: End, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     crash = crash_at(point, tmp_path)
-    with on_mosquitto(tmp_path) as (_, one):
-        coordinator = one.start_coordinator()
-        agents = {name: one.start_agent(name, environment(crash) if name == VICTIM else {}) for name in DEVICES}
+    with on_a_broker(tmp_path) as (_, one):
+        coordinator, agents = start(one, {}, environment(crash))
+        agents[VICTIM].says("killed by signal 9")
+        phases = agents[VICTIM].stderr.count(" -> ")
+        record_property(RECOVERY, waited_s(coordinator, lambda: agents[VICTIM].stderr.count(" -> ") > phases))
         assert_ends_well(coordinator, agents)
         assert_was_reached(crash)
         assert "killed by signal 9" in agents[VICTIM].stderr
@@ -142,19 +188,16 @@ def test_a_trainer_that_is_killed_costs_nothing(point: Point, undisturbed: End, 
 
 @pytest.mark.parametrize("point", [point for point in Point if point.name.startswith("AGENT")], ids=lambda p: p.name)
 def test_an_agent_that_is_killed_comes_back_to_its_round(
-    point: Point, undisturbed: End, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+    point: Point, undisturbed: End, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     crash = crash_at(point, tmp_path)
-    with on_mosquitto(tmp_path) as (_, one):
-        coordinator = one.start_coordinator()
-        agents = {name: one.start_agent(name, environment(crash) if name == VICTIM else {}) for name in DEVICES}
+    with on_a_broker(tmp_path) as (_, one):
+        coordinator, agents = start(one, {}, environment(crash))
         assert agents[VICTIM].wait() == -signal.SIGKILL, agents[VICTIM].stderr
         assert_was_reached(crash)
         joined = len(joins(coordinator, VICTIM))
         agents[VICTIM] = one.start_agent(VICTIM, environment(crash))
-        record_testsuite_property(
-            f"recovery_s {point.name}", waited_s(coordinator, lambda: len(joins(coordinator, VICTIM)) > joined)
-        )
+        record_property(RECOVERY, waited_s(coordinator, lambda: len(joins(coordinator, VICTIM)) > joined))
         if point is Point.AGENT_FINISHED_SENT:
             assert_ends_without(coordinator, agents)
         else:
@@ -164,40 +207,53 @@ def test_an_agent_that_is_killed_comes_back_to_its_round(
 
 @pytest.mark.parametrize("point", [p for p in Point if p.name.startswith("COORDINATOR")], ids=lambda p: p.name)
 def test_a_coordinator_that_is_killed_goes_on_with_its_round(
-    point: Point, undisturbed: End, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+    point: Point, undisturbed: End, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     crash = crash_at(point, tmp_path)
-    with on_mosquitto(tmp_path) as (_, one):
-        killed, agents = one.start_coordinator(environment(crash)), one.start_agents()
+    with on_a_broker(tmp_path) as (_, one):
+        killed, agents = start(one, environment(crash), {})
         assert killed.wait() == -signal.SIGKILL, killed.stderr
         assert_was_reached(crash)
         again = one.start_coordinator(environment(crash))
-        record_testsuite_property(
-            f"recovery_s {point.name}", waited_s(again, lambda: all(joins(again, name) for name in DEVICES))
-        )
+        record_property(RECOVERY, waited_s(again, lambda: is_back(again, point)))
         assert_ends_well(again, agents)
         assert end_of(one) == undisturbed
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_broker_that_is_killed_loses_nothing(
-    moment: str, undisturbed: End, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+    moment: str, undisturbed: End, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    with on_mosquitto(tmp_path) as (broker, one):
-        coordinator, agents = one.start_coordinator(), one.start_agents()
+    with on_a_broker(tmp_path) as (broker, one):
+        if broker is None:
+            pytest.skip("the embedded broker lives in the coordinator's process: it dies with it, never alone")
+        coordinator, agents = start(one, {}, {})
         agents[VICTIM].says(MOMENTS[moment])
         broker.kill()
+        before = connections(coordinator, agents)
         broker.start()
-        everyone = [lambda agent=agent: agent.stderr.count("connected to the broker") > 1 for agent in agents.values()]
-        record_testsuite_property(
-            f"recovery_s {moment}",
+        record_property(
+            RECOVERY,
             waited_s(
                 coordinator,
-                lambda: len(of_kind(told(coordinator), events.Listening)) > 1 and all(back() for back in everyone),
+                lambda: all(n > m for n, m in zip(connections(coordinator, agents), before, strict=True)),
             ),
         )
         assert_ends_well(coordinator, agents)
         assert end_of(one) == undisturbed
+
+
+def connections(coordinator: Process, agents: Mapping[str, Process]) -> list[int]:
+    """How often each process was connected; a device may not have been when the broker died."""
+    of_agents = [agent.stderr.count("connected to the broker") for agent in agents.values()]
+    return [len(of_kind(told(coordinator), events.Listening)), *of_agents]
+
+
+def is_back(coordinator: Process, point: Point) -> bool:
+    """Whether the devices are with it again; of those that were dismissed nobody may be there any more."""
+    if point is Point.COORDINATOR_DISMISSED:
+        return bool(of_kind(told(coordinator), events.Listening))
+    return all(joins(coordinator, name) for name in DEVICES)
 
 
 def crash_at(point: Point, folder: Path) -> Crash:
@@ -228,7 +284,8 @@ def assert_ends_without(coordinator: Process, agents: dict[str, Process]) -> Non
     """The run may be over before the victim is back: it holds the final model then, and waits for another run."""
     victim = agents[VICTIM]
     assert_ends_well(coordinator, {name: agent for name, agent in agents.items() if agent is not victim})
-    victim.says("connected to the broker")
+    heard = "connected to the broker" if VARIANT.broker == "mosquitto" else "no connection"
+    wait_until(lambda: heard in victim.stderr or not victim.running, STOP_S, lambda: victim.stderr)
     ended_by_s = time.monotonic() + STOP_S
     while victim.running and time.monotonic() < ended_by_s:
         time.sleep(0.1)

@@ -60,6 +60,11 @@ def test_without_a_password_file_there_is_no_password() -> None:
     assert mqtt_settings(BrokerSettings(username="x"), "pi-1").username == "x"
 
 
+def test_a_link_comes_back_within_seconds_unless_it_is_configured_to_wait_longer() -> None:
+    assert mqtt_settings(BrokerSettings(), "pi-1").longest_retry_s <= 8
+    assert mqtt_settings(BrokerSettings(longest_retry_s=90), "pi-1").longest_retry_s == 90
+
+
 @pytest.mark.parametrize("content", [b"", b"\nsecond"])
 def test_an_empty_password_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
