@@ -127,12 +127,19 @@ class Histories(RuleBasedStateMachine):
         device.connected = False
         device.feed(ev.Disconnected())
 
+    @precondition(lambda self: not all(device.connected for device in self.devices.values()))
     @rule(name=st.sampled_from(NAMES))
     def reconnect(self, name: str) -> None:
         device = self.devices[name]
         if not device.connected:
             device.connected = True
             device.feed(ev.Connected())
+
+    @rule(name=st.sampled_from(NAMES), forgets=st.booleans(), wills=st.booleans())
+    def interrupt(self, name: str, forgets: bool, wills: bool) -> None:
+        """A connection breaks and comes back."""
+        self.cut(name, forgets, wills)
+        self.reconnect(name)
 
     @rule(name=st.sampled_from(NAMES), wills=st.booleans())
     def reboot(self, name: str, wills: bool) -> None:
