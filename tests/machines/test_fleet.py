@@ -29,7 +29,7 @@ def test_whatever_happens_nothing_is_lost_or_counted_twice_and_the_run_ends() ->
 
 @pytest.mark.slow
 def test_the_same_in_more_and_longer_histories() -> None:
-    run_state_machine_as_test(Interleavings, settings=settings(SETTINGS, max_examples=150, stateful_step_count=50))
+    run_state_machine_as_test(Interleavings, settings=settings(SETTINGS, max_examples=200, stateful_step_count=50))
 
 
 @pytest.mark.parametrize(
