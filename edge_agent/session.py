@@ -93,12 +93,17 @@ def _disconnected(state: State, event: events.Disconnected) -> Step:
 
 
 def _tick(state: State, event: events.Tick) -> Step:
-    """Says again what nobody answered. While a phase fetches or computes, the shell sees to its progress."""
+    """Says again what nobody answered. While a phase fetches or computes, the shell sees to its progress.
+
+    A Welcome alone does not tell that Hello was heard: a coordinator that starts greets everybody. To one that takes us
+    for outdated nothing but a Hello gets through, so it is said again until the pack is here.
+    """
     if not state.online or event.now_s < state.repeat_due_s:
         return state, ()
-    if not state.welcomed:
+    if not state.welcomed or state.phase is Phase.FETCHING:
         hello = m.Hello(state.agent_version, state.pack, state.version)
-        return replace(state, repeat_due_s=event.now_s + HELLO_AGAIN_S), (events.Send(hello),)
+        again_s = READY_AGAIN_S if state.welcomed else HELLO_AGAIN_S
+        return replace(state, welcomed=False, repeat_due_s=event.now_s + again_s), (events.Send(hello),)
     if state.phase is Phase.OFFERING:
         return replace(state, repeat_due_s=event.now_s + OFFER_AGAIN_S), _repeat(state)
     if state.phase is Phase.IDLE:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edge_agent import session
 from edge_agent.agent import Agent
 from edge_agent.config import AgentConfig
 from edge_agent.store import Store
@@ -271,6 +272,23 @@ def test_a_boot_that_is_not_new_is_raised_above_the_one_that_was_seen(
     start: Start, gateway: Gateway, tmp_path: Path
 ) -> None:
     agent = start()
+    gateway.hears(m.Hello)
+    gateway.say(m.Outdated(41))
+    gateway.welcomes()
+    gateway.say(m.Leave("over"))
+    agent.ends()
+    assert Store(tmp_path / "state" / "agent.db").next_boot() == 43
+
+
+def test_greeted_before_it_spoke_an_agent_on_a_new_disk_still_learns_that_its_boot_is_outdated(
+    start: Start, gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "READY_AGAIN_S", 0.1)
+    monkeypatch.setattr(session, "HELLO_AGAIN_S", 0.1)
+    agent = start()
+    gateway.hears(m.Hello)
+    gateway.say(gateway.welcome)  # as one does that starts, and takes whatever else this agent says for outdated
+    gateway.hears(m.Want, serving=False)
     gateway.hears(m.Hello)
     gateway.say(m.Outdated(41))
     gateway.welcomes()

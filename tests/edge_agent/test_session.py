@@ -339,6 +339,18 @@ def test_hello_is_repeated_until_welcomed() -> None:
     assert said == [1, 0, 1, 1]
 
 
+def test_hello_is_repeated_while_the_pack_is_fetched() -> None:
+    """Nothing else gets through to a coordinator that takes us for outdated."""
+    state, said = FETCHING, []
+    for now_s in (0.0, READY_AGAIN_S / 2, READY_AGAIN_S):
+        state, actions = advance(state, ev.Tick(now_s))
+        said.append([type(action.message) for action in actions if isinstance(action, ev.Send)])
+        assert state.welcomed != bool(said[-1]), "until it is answered, what is heard of being outdated is heeded"
+        state, _ = advance(state, WELCOME)
+    assert said == [[m.Hello], [], [m.Hello]]
+    assert state.phase is Phase.FETCHING
+
+
 @pytest.mark.parametrize(("state", "after_s"), [(offering(), OFFER_AGAIN_S), (idle(), READY_AGAIN_S)])
 def test_what_nobody_answers_is_repeated(state: State, after_s: float) -> None:
     state, first = advance(state, ev.Tick(100.0))
