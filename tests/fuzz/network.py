@@ -71,7 +71,7 @@ def message_from_agent(data: bytes) -> None:
         allocate(LAYOUT, LAYOUT.full_mask(), importance, message.capability, _TERMS)
     elif isinstance(message, m.Offer):
         intake = Intake(NO_STORE, LAYOUT, GuardSettings())
-        intake.begin("pi", message)
+        intake.begin("pi", message, message.round)
         list(intake.wants(CHUNK_BYTES, 0.0, lambda _: True))
     else:
         _exchange(message)

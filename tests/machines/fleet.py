@@ -116,7 +116,8 @@ class Fleet:
         self._store, self._booted_s, self.told, self.over = store, self.clock.now_s, [], False
         desk = Desk(FLEET, store, objects, self._link)
         self.clock.booted_s = self._booted_s
-        self.coordinator = Coordinator(self.config, store, desk, planner, self._link, self.told.append)
+        watch, clock = self.told.append, self.clock.monotonic
+        self.coordinator = Coordinator(self.config, store, desk, planner, self._link, watch, clock=clock)
 
     def kill_coordinator(self) -> None:
         self.coordinator = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.store import Contribution, Store
+from coordinator.store import Checkpoint, Contribution, Store
 
 
 class WriteBehindStore(Store):
@@ -36,9 +36,11 @@ class DoubleStore(Store):
 class OvercountingStore(Store):
     """Rounds close with a record that names one device too many."""
 
-    def close_round(self, number: int, checkpoint: object, delta: bytes, record: bytes) -> None:
+    def close_round(
+        self, number: int, checkpoint: Checkpoint, delta: bytes, record: bytes, late_rounds: int = 0
+    ) -> None:
         named = record.replace(b'"contributors":[', b'"contributors":["device-999",')
-        super().close_round(number, checkpoint, delta, named)  # type: ignore[arg-type]
+        super().close_round(number, checkpoint, delta, named, late_rounds)
 
 
 class BrokenStore(Store):

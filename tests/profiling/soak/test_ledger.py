@@ -48,7 +48,7 @@ class Played:
 
     def stores(self, device: str, made: Trained) -> None:
         report = msgspec.msgpack.encode(made.report)
-        self.store.keep_contribution(self.number, Contribution(device, made.sha256, report, made.body))
+        self.store.keep_contribution(self.number, Contribution(device, made.sha256, report, made.body, self.number))
 
     def acknowledges(self, device: str, made: Trained) -> None:
         self.ledger.published(device, frame.encode(m.Acknowledged(made.round, made.sha256), 1, 1))

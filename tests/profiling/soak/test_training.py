@@ -29,7 +29,7 @@ def layout(tmp_path: Path) -> Layout:
 def trained(layout: Layout, fault: Fault | None, seed: int = 0) -> Trained:
     state = states.seed_state(layout, 0)
     mask = pack_mask(layout.full_mask())
-    plan = m.Plan(1, 5, 0, (), states.digest(state), "train", mask, layout.ranks // 2, 0, 60.0)
+    plan = m.Plan(1, 5, 0, (), states.digest(state), "train", mask, layout.ranks // 2, 0, 60.0, 0)
     return train(plan, state, layout.empty_rows(), np.random.default_rng(seed), fault)
 
 
