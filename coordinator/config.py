@@ -33,6 +33,8 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A round closes at its deadline with the updates it has, if they make a quorum."""
     grace_s: Seconds = 120.0
     """How long a round waits for a device that went offline in it."""
+    silence_s: Seconds = 150.0
+    """A device of which nothing is heard for so long counts as offline; agents speak every 30 seconds."""
     cohort: m.Count = 0
     """Updates that a round needs no more than: it closes with so many. 0: every ready device takes part."""
     over_selection: Annotated[float, Meta(ge=1, le=10)] = 1.0

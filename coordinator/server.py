@@ -30,6 +30,7 @@ from coordinator.plans import Planner
 from coordinator.reception import Reception
 from coordinator.records import measured_accuracies, signs_of
 from coordinator.rows import drop_damaged, plan_of
+from coordinator.silence import Silence
 from coordinator.store import Store
 from edge_agent.wire import crash_points, link, topics
 from edge_agent.wire import messages as m
@@ -69,6 +70,7 @@ class Coordinator:
         self._reception = Reception(store, desk, planner, self._intake, watch, clock)
         self._closer = Closer(config, store, planner)
         self._entrance = Entrance(config.guard.messages_per_s, desk, watch, clock)
+        self._silence = Silence(config.round.silence_s)
         self._farewell = Farewell(config.round, store, desk, planner, watch)
         self._model = _load_model(config, store, planner)
         self._round = self._resume()
@@ -137,6 +139,7 @@ class Coordinator:
     def _on_link(self, event: link.Event) -> None:
         if isinstance(event, link.Connected):
             broker = self._config.broker
+            self._silence.listening(self._clock())
             self._watch(events.Listening(broker.host, broker.port, self._config.fleet))
             for device in self._desk.roster:
                 if not event.session_present:  # else the broker still has what was on its way
@@ -146,6 +149,7 @@ class Coordinator:
             if event.fatal:
                 raise LinkError(event.reason)
             LOGGER.warning("no connection to the broker: %s", event.reason)
+            self._silence.deaf()
         else:
             sender = topics.device_of(event.topic)
             if self._entrance.admits(sender):
@@ -155,6 +159,7 @@ class Coordinator:
         """Only what is wrong with the message itself is the device's doing: its event is fed afterwards."""
         try:
             message = self._desk.receive(device, payload)
+            self._silence.heard(device, self._clock())
             crash_points.reach(_HEARD.get(type(message)))
             event = None if message is None else _HANDLERS[type(message)](self, device, message)
         except WireError as error:
@@ -320,8 +325,15 @@ class Coordinator:
         self._farewell.begin(self._model, self._clock())
         return ()
 
+    def _miss(self, now_s: float) -> None:
+        """Who has fallen silent is as good as offline."""
+        reason = f"nothing was heard of it for {self._config.round.silence_s:g} s"
+        for device in self._silence.silent(self._round.ready, now_s):
+            self._feed(self._on_offline(device, m.Offline(reason)))
+
     def _repeat(self, now_s: float) -> None:
         """Says again what has not been answered."""
+        self._miss(now_s)
         self._farewell.repeat(self._round.ready, now_s)
         if self._round.phase is not rounds.Phase.OPEN:
             return

@@ -93,7 +93,7 @@ def _disconnected(state: State, event: events.Disconnected) -> Step:
 
 
 def _tick(state: State, event: events.Tick) -> Step:
-    """Says again what nobody answered. While a phase fetches or computes, the shell sees to its progress.
+    """Says again what nobody answered, and that the device is there: a coordinator gives up who is silent.
 
     A Welcome alone does not tell that Hello was heard: a coordinator that starts greets everybody. To one that takes us
     for outdated nothing but a Hello gets through, so it is said again until the pack is here.
@@ -106,9 +106,7 @@ def _tick(state: State, event: events.Tick) -> Step:
         return replace(state, welcomed=False, repeat_due_s=event.now_s + again_s), (events.Send(hello),)
     if state.phase is Phase.OFFERING:
         return replace(state, repeat_due_s=event.now_s + OFFER_AGAIN_S), _repeat(state)
-    if state.phase is Phase.IDLE:
-        return replace(state, repeat_due_s=event.now_s + READY_AGAIN_S), _repeat(state)
-    return state, ()
+    return replace(state, repeat_due_s=event.now_s + READY_AGAIN_S), _repeat(state)
 
 
 def _welcome(state: State, event: m.Welcome) -> Step:

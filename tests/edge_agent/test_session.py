@@ -351,7 +351,9 @@ def test_hello_is_repeated_while_the_pack_is_fetched() -> None:
     assert state.phase is Phase.FETCHING
 
 
-@pytest.mark.parametrize(("state", "after_s"), [(offering(), OFFER_AGAIN_S), (idle(), READY_AGAIN_S)])
+@pytest.mark.parametrize(
+    ("state", "after_s"), [(offering(), OFFER_AGAIN_S), (idle(), READY_AGAIN_S), (training(), READY_AGAIN_S)]
+)
 def test_what_nobody_answers_is_repeated(state: State, after_s: float) -> None:
     state, first = advance(state, ev.Tick(100.0))
     state, soon = advance(state, ev.Tick(100.0 + after_s / 2))

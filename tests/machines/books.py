@@ -118,7 +118,9 @@ class Books:
             return
         number, sha256 = before
         answered = self.acknowledged.get((device, number)) == sha256 or (device, number) in self.refused
-        assert answered or (device, sha256) not in self.offered, f"{device} dropped its update of round {number}, and has {found}"
+        assert answered or (device, sha256) not in self.offered, (
+            f"{device} dropped its update of round {number}, and has {found}"
+        )
 
     def held(self, device: str, state: ModelState) -> None:
         """A device is about to train from `state`, or to keep it as the final one: rows and mask are the fleet's."""

@@ -343,7 +343,7 @@ def assert_ends_well(coordinator: Process, agents: Mapping[str, Process], timeou
     """Every process ends with status 0, and none shows a traceback."""
     for process in (coordinator, *agents.values()):
         assert process.wait(timeout_s) == 0, process.stderr[-3000:]
-        assert "Traceback" not in process.stderr
+        assert "Traceback" not in process.stderr, process.stderr[-3000:]
 
 
 def told(coordinator: Process) -> list[events.Watched]:
@@ -382,7 +382,7 @@ def assert_stops(process: Process, stop: Callable[[Process], None]) -> None:
     children = process.children()
     stop(process)
     assert process.wait(STOP_S) == 130, process.stderr[-3000:]
-    assert "Traceback" not in process.stderr
+    assert "Traceback" not in process.stderr, process.stderr[-3000:]
     _, alive = psutil.wait_procs(children, timeout=STOP_S)
     assert not alive
 
