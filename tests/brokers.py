@@ -84,6 +84,11 @@ class Mosquitto:
             self._process.wait()
             self._process = None
 
+    def ejected(self) -> int:
+        """How often it ended a connection by itself, "out of memory": 2.0.11 does that now and then to a client that sends
+        fast on MQTT 5, with all the memory there is."""
+        return self._log.read_text(errors="replace").count("disconnected due to out of memory")
+
     def payloads_bytes(self) -> list[int]:
         """Of every message that came so far; needs the line `log_type all`."""
         return [int(size) for size in _RECEIVED.findall(self._log.read_text(errors="replace"))]
@@ -102,6 +107,9 @@ class Embedded:
     def start(self) -> None:
         self._broker = EmbeddedBroker(self._users, port=self.port)
         self._broker.start()
+
+    def ejected(self) -> int:
+        return 0
 
     def kill(self) -> None:
         if self._broker is not None:
