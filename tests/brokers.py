@@ -85,8 +85,10 @@ class Mosquitto:
             self._process = None
 
     def ejected(self) -> int:
-        """How often it ended a connection by itself, "out of memory": 2.0.11 does that now and then to a client that sends
-        fast on MQTT 5, with all the memory there is."""
+        """How often it ended a connection, "out of memory", with all the memory there is.
+
+        2.0.11 does that now and then to a client that sends fast on MQTT 5.
+        """
         return self._log.read_text(errors="replace").count("disconnected due to out of memory")
 
     def payloads_bytes(self) -> list[int]:
