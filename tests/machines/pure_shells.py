@@ -189,7 +189,9 @@ class Gateway:
                 self.send(device, plan)
         elif isinstance(action, rounds.Close):
             assert action.round == len(self.models) and len(set(action.contributors)) >= self.settings.quorum
-            self.models.append({device: self.stored[device, action.round] for device in action.contributors})
+            stored = {device: self.stored.get((device, action.round)) for device in action.contributors}
+            self.models.append({device: sha256 for device, sha256 in stored.items() if sha256 is not None})
+            assert None not in stored.values(), "counted, and not stored"
             self.plans = {}
             self.feed(rounds.Closed(now_s))
         elif isinstance(action, rounds.Waiting):

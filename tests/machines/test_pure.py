@@ -36,7 +36,9 @@ def test_the_same_in_more_and_longer_histories() -> None:
     ("bug", "noticed"),
     [
         pytest.param(
-            mutations.an_update_of_another_round_taken, "acknowledged, and not in the model", marks=pytest.mark.slow
+            mutations.an_update_of_another_round_taken,
+            "counted, and not stored|not in the model",
+            marks=pytest.mark.slow,
         ),
         (mutations.a_restart_forgets_what_is_stored, "two updates of a device|not in the model"),
         (mutations.nobody_asked_again, "the run does not end"),
@@ -44,6 +46,6 @@ def test_the_same_in_more_and_longer_histories() -> None:
     ],
 )
 def test_a_planted_bug_is_found(bug: Callable[[], AbstractContextManager[Any]], noticed: str) -> None:
-    many = settings(SETTINGS, max_examples=400, phases=[Phase.generate])
+    many = settings(SETTINGS, max_examples=2000, phases=[Phase.generate])  # it ends with the first that finds it
     with bug(), pytest.raises(AssertionError, match=noticed):
         run_state_machine_as_test(Histories, settings=many)
