@@ -1,4 +1,4 @@
-"""`rankfleet agent`: runs the agent of a board."""
+"""`rankfleet agent`: runs the agent of a board, and looks for what is wrong with one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ this device, and takes part in rounds. Started again, it goes on where it was.
 """
 
 
+_DOCTOR = """\
+Checks the board, its system, memory control group, swap, power, clock and disk, the data, the engine and the broker,
+and says of each finding what to do. An agent may be running meanwhile. Exit status: 0 nothing keeps the agent from its
+work (there may be warnings), 1 something does, or the configuration cannot be read; 2 wrong usage; 130 interrupted.
+"""
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
     parser = subparsers.add_parser("agent", help="run the agent of a board", description="The agent of one board.")
@@ -18,6 +25,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run_parser = commands.add_parser("run", help="join the fleet and train", description=_RUN)
     run_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
     run_parser.set_defaults(run=run)
+    doctor_parser = commands.add_parser("doctor", help="look for what is wrong with a board", description=_DOCTOR)
+    doctor_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
+    doctor_parser.add_argument("--json", action="store_true", help="one JSON object a finding, a line each")
+    doctor_parser.set_defaults(run=doctor)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,3 +37,17 @@ def run(args: argparse.Namespace) -> int:
 
     agent.run(config.load(args.config))
     return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Prints findings as they are made; 1 if one of them is a failure."""
+    import msgspec  # noqa: PLC0415 (a help text needs none of it)
+
+    from edge_agent import config  # noqa: PLC0415
+    from edge_agent.doctor.checkup import checkup  # noqa: PLC0415
+
+    failed = False
+    for finding in checkup(config.load(args.config)):
+        print(msgspec.json.encode(finding).decode() if args.json else finding.lines(), flush=True)
+        failed = failed or finding.level == "failure"
+    return int(failed)
