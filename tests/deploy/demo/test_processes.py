@@ -21,6 +21,7 @@ TOLD = (events.Listening("127.0.0.1", 1883, "demo"), events.Waiting("0 of 1 devi
 TELL = "\n".join(f"echo '{msgspec.json.encode(event).decode()}'" for event in TOLD)
 STUBBORN = "trap '' TERM\n"
 PATIENCE_S = 10.0
+GONE_S = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +57,21 @@ def running(folder: Path, count: int) -> list[psutil.Process]:
         time.sleep(0.01)
 
 
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def gone(found: list[psutil.Process]) -> bool:
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in found)
+    """A grandchild that was killed is gone a moment later: nobody waits for it."""
+    deadline_s = time.monotonic() + GONE_S
+    while any(map(alive, found)):
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 @pytest.fixture
