@@ -107,8 +107,7 @@ class Objective(Watched, frozen=True, tag="objective"):
 class RoundRecord(msgspec.Struct, frozen=True):
     """What a closed round leaves on record. `accuracy` is of the model that the round started from, over the hold-outs
     of its contributors; None where they hold nothing out. `loss` is None where nobody trained. Late updates tell of
-    older models, and are in neither. Bytes are sizes of the
-    encoded objects."""
+    older models, and are in neither. Bytes are sizes of the encoded objects."""
 
     round: int
     version: int

@@ -20,7 +20,7 @@ def make_record(
 ) -> RoundRecord:
     """What round `action.round` leaves on record; means are weighted by examples."""
     reports, late = reports_of(store, action.round), store.late(action.round)
-    timely = timely_reports(store, action.round)
+    timely = {device: report for device, report in reports.items() if device not in late}
     mask = closing.model.state.mask
     examples = sum(
         weight(report.examples, late.get(device, 0), settings.late_exponent) for device, report in reports.items()

@@ -195,10 +195,9 @@ def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
     space = Workspace(job.terms)
     state = space.state(job.deltas)
     check_digest(state, job.final.version, job.final.state_sha256)
-    score = _final_score(space, state, job.capability)
     space.store.keep_model(space.model(state, space.residual()))
     crash_points.reach(Point.TRAINER_FINAL_KEPT)
-    return jobs.FinalResult(state.version, *score)
+    return jobs.FinalResult(state.version, *_final_score(space, state, job.capability))
 
 
 def _final_score(space: Workspace, state: ModelState, capability: m.Capability) -> Score:
