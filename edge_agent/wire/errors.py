@@ -14,7 +14,8 @@
     │   ├── ProtocolError     a frame of another protocol version, or a message out of turn
     │   └── PayloadError      a well-formed frame with impossible content (NaN, shape, pruned rank)
     ├── StoreError            a database or checkpoint that cannot be written or read
-    └── FetchError            a model or data set that cannot be fetched or does not match its checksum
+    ├── FetchError            a model or data set that cannot be fetched or does not match its checksum
+    └── EnrolmentError        a board that is not let in, or the gateway that cannot be asked
 """
 
 from __future__ import annotations
@@ -82,3 +83,7 @@ class StoreError(RankfleetError):
 
 class FetchError(RankfleetError):
     """A model or data set that cannot be fetched, or does not match its checksum."""
+
+
+class EnrolmentError(RankfleetError):
+    """A board is not let into the fleet, or the gateway cannot be asked."""
