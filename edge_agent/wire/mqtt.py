@@ -11,13 +11,11 @@ announced and every session starts clean.
 from __future__ import annotations
 
 import random
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -26,6 +24,7 @@ from .errors import ConfigError, LinkError
 from .link import INBOX_BYTES, Disconnected, Event, Inbox, Traffic, Will
 from .mqtt_connection import Ending, MqttConnection, Terms
 from .tcp_traffic import TcpTraffic
+from .tls import TlsFiles, TlsSettings
 from .topics import down
 
 DEFAULT_PACKET_BYTES = 128 * 1024
@@ -45,15 +44,6 @@ _PROTOCOLS = {
     "3.1.1": (MQTTProtocolVersion.MQTTv311,),
     "5": (MQTTProtocolVersion.MQTTv5,),
 }
-
-
-@dataclass(frozen=True)
-class TlsSettings:
-    """PEM files: the authority that signed the broker, and our own certificate where the broker asks for one."""
-
-    ca_file: Path
-    certificate_file: Path | None = None
-    key_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -223,15 +213,5 @@ def _terms(settings: MqttSettings, subscriptions: Sequence[str], will: Will | No
         will,
         settings.keepalive_s,
         settings.max_packet_bytes,
-        None if settings.tls is None else _tls_context(settings.tls),
+        None if settings.tls is None else TlsFiles(settings.tls),
     )
-
-
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.certificate_file is not None:
-            context.load_cert_chain(tls.certificate_file, tls.key_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"cannot use the TLS files {tls}: {error}") from error
-    return context

@@ -22,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from .link import LOGGER, Connected, Event, Received, Will
 from .tcp_traffic import TcpTraffic
+from .tls import TlsFiles, refusal
 
 QUEUED_MESSAGES = 256
 """Messages that may wait for the broker's acknowledgement before `publish` answers False."""
@@ -56,7 +57,7 @@ class Terms:
     will: Will | None
     keepalive_s: int
     max_packet_bytes: int
-    tls: ssl.SSLContext | None
+    tls: TlsFiles | None
 
     @property
     def address(self) -> str:
@@ -104,12 +105,16 @@ class MqttConnection:
         self._unacknowledged = 0
         self._unacknowledged_limit = QUEUED_MESSAGES
         self._settled = threading.Condition()
+        self._tls = None if terms.tls is None else terms.tls.context()
         self._client = self._make_client(protocol, traffic)
 
     def run(self) -> Ending:
         """Connects and stays until the connection ends."""
         try:
             self._connect()
+        except ssl.SSLError as error:
+            self._ended.set()
+            return Ending(refusal(error, self._terms.address))
         except OSError as error:
             self._ended.set()
             return Ending(f"no broker at {self._terms.address}: {error.strerror or error}")
@@ -156,8 +161,8 @@ class MqttConnection:
         client.max_inflight_messages_set(IN_FLIGHT_MESSAGES)
         if self._terms.will is not None:
             client.will_set(self._terms.will.topic, self._terms.will.payload, qos=1)
-        if self._terms.tls is not None:
-            client.tls_set_context(self._terms.tls)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -265,7 +270,10 @@ class MqttConnection:
     def _ending(self) -> Ending:
         if self._accepted:
             return Ending(f"connection to {self._terms.address} {self._last_words}", accepted=True)
-        return Ending(f"{self._terms.address} does not answer as an MQTT broker does", unanswered=True)
+        if self._tls is not None and self._tls.alert is not None:
+            return Ending(refusal(self._tls.alert, self._terms.address))
+        doubt = "" if self._tls is None else ", or refuses our certificate: is it this fleet's, and still valid?"
+        return Ending(f"{self._terms.address} does not answer as an MQTT broker does{doubt}", unanswered=True)
 
 
 def _announced(properties: Properties | None, limit: str, otherwise: int) -> int:

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from .errors import ConfigError
 from .mqtt import LONGEST_RETRY_S, MqttSettings
+from .tls import TlsSettings
 
 T = TypeVar("T")
 
@@ -29,12 +30,43 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keepalive_s: Annotated[int, Meta(ge=1, le=3600)] = 30
     longest_retry_s: Annotated[float, Meta(ge=1, le=3600)] = LONGEST_RETRY_S
     """Longest delay between two attempts to connect, each drawn at random."""
+    ca_file: Path | None = None
+    """Certificate of the authority that signed the broker's; TLS is used where it is set."""
+    certificate_file: Path | None = None
+    """Our own certificate, where the broker asks for one."""
+    key_file: Path | None = None
+    """The private key of `certificate_file`; keep it readable by the agent's user only."""
 
     def resolve(self, folder: Path) -> BrokerSettings:
-        """The same settings with `password_file` relative to `folder`."""
-        if self.password_file is None:
-            return self
-        return msgspec.structs.replace(self, password_file=folder / self.password_file)
+        """The same settings with every file relative to `folder`."""
+        files = {name: getattr(self, name) for name in _FILES}
+        return msgspec.structs.replace(
+            self, **{name: folder / path for name, path in files.items() if path is not None}
+        )
+
+    def tls(self) -> TlsSettings | None:
+        """The files for TLS; None where it is not used.
+
+        Raises:
+            ConfigError: they are set by halves, or one cannot be read.
+        """
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ConfigError(
+                "broker.certificate_file and broker.key_file belong together: set both, or neither where the broker "
+                "asks for no certificate"
+            )
+        if self.ca_file is None:
+            if self.certificate_file is not None:
+                raise ConfigError(
+                    "broker.certificate_file is of no use without broker.ca_file, which turns TLS on: set it to the "
+                    "certificate of the authority that signed the broker's"
+                )
+            return None
+        for name in _TLS_FILES:
+            path = getattr(self, name)
+            if path is not None:
+                read_text(path, f"broker.{name}")
+        return TlsSettings(self.ca_file, self.certificate_file, self.key_file)
 
     def password(self) -> str:
         """The password, or an empty string where none is configured.
@@ -52,11 +84,15 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return password
 
 
+_TLS_FILES = ("ca_file", "certificate_file", "key_file")
+_FILES = ("password_file", *_TLS_FILES)
+
+
 def mqtt_settings(broker: BrokerSettings, client: str) -> MqttSettings:
     """What a link needs to reach `broker` as `client`.
 
     Raises:
-        ConfigError: the password file cannot be read.
+        ConfigError: the password file or a TLS file cannot be read, or TLS is set by halves.
     """
     return MqttSettings(
         host=broker.host,
@@ -68,6 +104,7 @@ def mqtt_settings(broker: BrokerSettings, client: str) -> MqttSettings:
         keepalive_s=broker.keepalive_s,
         max_packet_bytes=broker.max_packet_bytes,
         longest_retry_s=broker.longest_retry_s,
+        tls=broker.tls(),
     )
 
 

@@ -80,3 +80,34 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
 def test_a_password_file_is_relative_to_the_configuration(tmp_path: Path) -> None:
     assert BrokerSettings(password_file=Path("secret")).resolve(tmp_path).password_file == tmp_path / "secret"
     assert BrokerSettings().resolve(tmp_path) == BrokerSettings()
+
+
+def test_every_file_is_relative_to_the_configuration() -> None:
+    names = ("password_file", "ca_file", "certificate_file", "key_file")
+    broker = BrokerSettings(**{name: Path(name) for name in names}).resolve(Path("/etc/rankfleet"))  # type: ignore[arg-type]
+    assert [getattr(broker, name) for name in names] == [Path("/etc/rankfleet") / name for name in names]
+    assert BrokerSettings().resolve(Path("/etc")) == BrokerSettings()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("certificate_file", "key_file"), "of no use without broker.ca_file"),
+        (("ca_file", "key_file"), "belong together"),
+        (("ca_file", "certificate_file"), "belong together"),
+    ],
+)
+def test_tls_that_is_set_by_halves_is_refused(tmp_path: Path, files: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        BrokerSettings(**{name: tmp_path / name for name in files}).tls()  # type: ignore[arg-type]
+
+
+def test_a_tls_file_that_cannot_be_read_is_named_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("x")
+    broker = BrokerSettings(ca_file=tmp_path / "ca.pem", certificate_file=tmp_path / "a", key_file=tmp_path / "b")
+    with pytest.raises(ConfigError, match=r"broker\.certificate_file: cannot read"):
+        mqtt_settings(broker, "pi-1")
+
+
+def test_without_an_authority_there_is_no_tls() -> None:
+    assert mqtt_settings(BrokerSettings(), "pi-1").tls is None
