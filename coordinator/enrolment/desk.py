@@ -7,8 +7,9 @@ the process die in between, `publish` at the next start tells it.
 
 from __future__ import annotations
 
+import enum
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -30,14 +31,23 @@ CLOCKS_S = 30 * 86400
 """A revoked certificate stays on the list for so long after its end: some clock may be behind."""
 
 
-class Broker(Protocol):
-    """What is told of certificates that are withdrawn."""
+@dataclass(frozen=True)
+class Withdrawn:
+    """Serial numbers of the certificates that are revoked, and the devices that are shut out altogether."""
 
-    def reload(self, serials: Collection[int]) -> None:
+    serials: frozenset[int]
+    devices: frozenset[str]
+
+
+class Broker(Protocol):
+    """What is told of certificates that are withdrawn. `current` says which: it is asked when nobody else tells the
+    broker anything, so that what is written last is the newest."""
+
+    def reload(self, current: Callable[[], Withdrawn]) -> None:
         """From now on refuses exactly these certificates."""
 
-    def cut(self, device: str) -> None:
-        """Ends the live session of the device, if it has one."""
+    def cut(self, device: str, current: Callable[[], Withdrawn]) -> str:
+        """Refuses these certificates and ends the session of the device; says what became of it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,23 @@ class Member:
     device: str
     certificate: Certificate
     replaced: bool
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """A device that was put out: the serial numbers of its certificates, and what became of its session."""
+
+    device: str
+    serials: tuple[int, ...]
+    session: str
+
+
+class Effect(enum.Enum):
+    """What of an approval the broker has to hear."""
+
+    NONE = "nothing"
+    LISTS = "a device that was shut out is back"
+    SESSION = "certificates that may be in use are revoked"
 
 
 @dataclass(frozen=True)
@@ -90,18 +117,18 @@ class Desk:
             if again is not None:
                 return again
             joining.check_unused(token, _seconds(now))
-            owner = change.device_with(fingerprint)
-            joining.check_name_and_key(token, device, fingerprint, change.device(device), owner)
-            request, withdrawn = self._take(change, device, request_pem, fingerprint, now)
+            joining.check_key(device, change.device_with(fingerprint))
+            joining.check_name(token, device, fingerprint, change.device(device))
+            request, effect = self._take(change, device, request_pem, fingerprint, now)
             change.put_token(token._replace(request=request.id))
-        self._tell(withdrawn, device, now)
+        self._tell(effect, device, now)
         return request
 
     def approve(self, number: str, now: datetime) -> Request:
         """Lets a board in: issues its certificate. Approved again, nothing changes.
 
         Raises:
-            EnrolmentError: there is no such request, or it was rejected.
+            EnrolmentError: there is no such request, it was rejected, or another device has its key.
         """
         with self.registry.change() as change:
             request = _known(change, number)
@@ -112,8 +139,9 @@ class Desk:
                     f"request {number} of {request.device} was rejected: have the board join again, with a new token",
                     joining.CONFLICT,
                 )
-            request, withdrawn = self._approve(change, request, now)
-        self._tell(withdrawn, request.device, now)
+            joining.check_key(request.device, change.device_with(request.fingerprint))
+            request, effect = self._approve(change, request, now)
+        self._tell(effect, request.device, now)
         return request
 
     def reject(self, number: str, reason: str, now: datetime) -> Request:
@@ -196,9 +224,8 @@ class Desk:
         rotate_s = 0 if device is None else device.rotate_s
         return joining.is_renewal_due(one.issued_s, one.not_after_s, rotate_s, _seconds(now))
 
-    def revoke(self, name: str, now: datetime) -> tuple[int, ...]:
-        """Puts a device out: its certificates are refused, its session ends. Returns their serial numbers. Revoked
-        again, the broker is told again.
+    def revoke(self, name: str, now: datetime) -> Revoked:
+        """Puts a device out: its certificates are refused, its session ends. Revoked again, the broker is told again.
 
         Raises:
             EnrolmentError: there is no such device.
@@ -211,8 +238,8 @@ class Desk:
             change.put_device(device._replace(revoked=True, rotate_s=0))
             change.drop_preapproved(name)
             self._note(change, now, "revoked", name, f"{len(certificates)} certificates")
-        self._tell(True, name, now)
-        return tuple(int(one.serial, 16) for one in certificates)
+        serials = tuple(int(one.serial, 16) for one in certificates)
+        return Revoked(name, serials, self.broker.cut(name, lambda: self._withdrawn(now)))
 
     def rotate(self, name: str, now: datetime) -> None:
         """Has a device get itself a new key when it next asks for orders.
@@ -250,17 +277,20 @@ class Desk:
         raise EnrolmentError(f"no request {text!r}: see rankfleet coordinator requests", joining.NOT_FOUND)
 
     def publish(self, now: datetime) -> None:
-        """Tells the broker which certificates are revoked. No decision is taken meanwhile, so the list that is written
-        last is the newest."""
-        with self.registry.change() as change:
-            self.broker.reload([int(serial, 16) for serial in change.revoked_serials(_seconds(now) - CLOCKS_S)])
+        """Tells the broker which certificates are revoked."""
+        self.broker.reload(lambda: self._withdrawn(now))
+
+    def settle(self, member: Member, now: datetime) -> None:
+        """Withdraws at the broker what `member` has replaced, and has it connect anew."""
+        if member.replaced:
+            self.broker.cut(member.device, lambda: self._withdrawn(now))
 
     def _take(
         self, change: Change, device: str, request_pem: bytes, fingerprint: str, now: datetime
-    ) -> tuple[Request, bool]:
+    ) -> tuple[Request, Effect]:
         for known in change.requests_of(device):
             if known.state == "pending" and known.fingerprint == fingerprint:
-                return known, False
+                return known, Effect.NONE
         number = secrets.token_hex(REQUEST_ID_BYTES)
         request = Request(number, device, request_pem, fingerprint, "pending", "", None, _seconds(now))
         change.put_request(request)
@@ -268,25 +298,25 @@ class Desk:
         if change.preapproved(device) in ("", fingerprint):
             change.drop_preapproved(device)
             return self._approve(change, request, now)
-        return request, False
+        return request, Effect.NONE
 
-    def _approve(self, change: Change, request: Request, now: datetime) -> tuple[Request, bool]:
-        """Also whether this withdrew a certificate that may be in use."""
+    def _approve(self, change: Change, request: Request, now: datetime) -> tuple[Request, Effect]:
         name, fingerprint = request.device, request.fingerprint
+        former = change.device(name)
+        effect = Effect.LISTS if former is not None and former.revoked else Effect.NONE
         for other in change.requests_of(name):
             if other.id != request.id and other.state == "pending":
                 self._reject(change, other, "another request with this name was approved", now)
-        withdrawn = False
         for one in change.certificates_of(name):
             if one.state == "issued" or (one.state == "current" and one.fingerprint != fingerprint):
                 change.put_certificate(one._replace(state="revoked"))
-                withdrawn = True
+                effect = Effect.SESSION
         change.put_device(Device(name, fingerprint, revoked=False, rotate_s=0))
         issued = self._issue(change, name, request.pem, now)
         approved = request._replace(state="approved", reason="", certificate=issued.pem)
         change.put_request(approved)
         self._note(change, now, "approved", name, fingerprint)
-        return approved, withdrawn
+        return approved, effect
 
     def _reject(self, change: Change, request: Request, reason: str, now: datetime) -> Request:
         rejected = request._replace(state="rejected", reason=reason)
@@ -311,15 +341,22 @@ class Desk:
                 replaced = True
         current = found._replace(state="current")
         change.put_certificate(current)
-        rotate_s = 0 if found.issued_s >= device.rotate_s else device.rotate_s
+        rotate_s = 0 if found.issued_s > device.rotate_s else device.rotate_s
         change.put_device(device._replace(fingerprint=found.fingerprint, rotate_s=rotate_s))
         self._note(change, now, "in use", device.name, found.fingerprint)
         return Member(device.name, current, replaced)
 
-    def _tell(self, withdrawn: bool, device: str, now: datetime) -> None:
-        if withdrawn:
+    def _tell(self, effect: Effect, device: str, now: datetime) -> None:
+        if effect is Effect.LISTS:
             self.publish(now)
-            self.broker.cut(device)
+        elif effect is Effect.SESSION:
+            self.broker.cut(device, lambda: self._withdrawn(now))
+
+    def _withdrawn(self, now: datetime) -> Withdrawn:
+        with self.registry.change() as change:
+            serials = change.revoked_serials(_seconds(now) - CLOCKS_S)
+        devices = frozenset(device.name for device in self.registry.devices() if device.revoked)
+        return Withdrawn(frozenset(int(serial, 16) for serial in serials), devices)
 
     def _note(self, change: Change, now: datetime, what: str, subject: str, detail: str) -> None:
         change.note(Entry(_seconds(now), self.who, what, subject, detail))

@@ -73,11 +73,11 @@ def check_unused(token: Token, now_s: int) -> None:
         raise EnrolmentError(f"this token ran out {now_s - token.expires_s} s ago: {_ANOTHER}", FORBIDDEN)
 
 
-def check_name_and_key(token: Token, device: str, fingerprint: str, holder: Device | None, owner: str | None) -> None:
-    """Whether the key may have the name. `holder` is the device that has the name, `owner` the name that has the key.
+def check_key(device: str, owner: str | None) -> None:
+    """Whether the name may have the key; `owner` is the name that a certificate for it was issued to.
 
     Raises:
-        EnrolmentError: one of them belongs to another.
+        EnrolmentError: it is another's.
     """
     if owner is not None and owner != device:
         raise EnrolmentError(
@@ -85,6 +85,14 @@ def check_name_and_key(token: Token, device: str, fingerprint: str, holder: Devi
             "on this board and join again",
             CONFLICT,
         )
+
+
+def check_name(token: Token, device: str, fingerprint: str, holder: Device | None) -> None:
+    """Whether the key may have the name; `holder` is the device that has it.
+
+    Raises:
+        EnrolmentError: it has another key.
+    """
     taken = holder is not None and not holder.revoked and holder.fingerprint != fingerprint
     if taken and token.device != device:
         raise EnrolmentError(

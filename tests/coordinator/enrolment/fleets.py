@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from coordinator.enrolment.authority import Authority
-from coordinator.enrolment.desk import Desk
+from coordinator.enrolment.desk import Desk, Withdrawn
 from coordinator.enrolment.registry import Registry
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
@@ -26,14 +26,18 @@ AUTHORITY = Authority.create("site", NOW)
 class Told:
     """What the broker was told: the list as it is now, and whose sessions ended."""
 
-    serials: set[int] = field(default_factory=set)
+    serials: frozenset[int] = frozenset()
+    devices: frozenset[str] = frozenset()
     cut_devices: list[str] = field(default_factory=list)
 
-    def reload(self, serials: Collection[int]) -> None:
-        self.serials = set(serials)
+    def reload(self, current: Callable[[], Withdrawn]) -> None:
+        withdrawn = current()
+        self.serials, self.devices = withdrawn.serials, withdrawn.devices
 
-    def cut(self, device: str) -> None:
+    def cut(self, device: str, current: Callable[[], Withdrawn]) -> str:
+        self.reload(current)
         self.cut_devices.append(device)
+        return "its session was ended"
 
 
 @dataclass(frozen=True)
