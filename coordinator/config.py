@@ -151,6 +151,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     run_dir: Path
     users_file: Path | None = None
     """`name:password` lines for the embedded broker, `coordinator` among them. Unset: an external broker is used."""
+    revoked_file: Path | None = None
+    """Names of devices that are shut out, one a line; read again while it runs."""
     broker: BrokerSettings = BrokerSettings()
     seed: m.Count = 0
     round: RoundSettings = RoundSettings()
@@ -181,6 +183,7 @@ def load(path: Path) -> CoordinatorConfig:
         pack=here / config.pack,
         run_dir=here / config.run_dir,
         users_file=None if config.users_file is None else here / config.users_file,
+        revoked_file=None if config.revoked_file is None else here / config.revoked_file,
         broker=config.broker.resolve(here),
     )
 
@@ -223,6 +226,7 @@ def encode(config: CoordinatorConfig) -> bytes:
         pack=config.pack.resolve(),
         run_dir=config.run_dir.resolve(),
         users_file=None if config.users_file is None else config.users_file.resolve(),
+        revoked_file=None if config.revoked_file is None else config.revoked_file.resolve(),
         broker=config.broker.resolve(Path.cwd()),
     )
     return msgspec.json.encode(absolute, enc_hook=str)

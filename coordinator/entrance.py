@@ -9,6 +9,7 @@ from collections.abc import Callable
 from coordinator import events
 from coordinator.desk import Desk
 from coordinator.guard import Bucket, take
+from coordinator.revoked import Revoked
 from edge_agent.wire import topics
 
 LOGGER = logging.getLogger("rankfleet.coordinator")
@@ -25,6 +26,8 @@ class Entrance:
         desk: Desk,
         watch: events.Watch,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        revoked: Revoked = frozenset,
     ) -> None:
         self._messages_per_s = messages_per_s
         self._desk = desk
@@ -32,11 +35,16 @@ class Entrance:
         self._clock = clock
         self._buckets: dict[str, Bucket] = {}
         self._strangers: Bucket | None = None
+        self._revoked = revoked
+        self._told: set[str] = set()
 
     def admits(self, device: str) -> bool:
         """Whether a message of `device`, as its topic names it, may go on. What it does not let in is dropped."""
         if not topics.is_name(device):
             self._turn_away(device)
+            return False
+        if device in self._revoked():
+            self._shut_out(device)
             return False
         before, rate = self._buckets.get(device), self._messages_per_s
         self._buckets[device] = take(before, self._clock(), rate)
@@ -44,6 +52,12 @@ class Entrance:
             self._desk.change(device, note=f"sends more than guard.messages_per_s ({rate:g}): the surplus is dropped")
             self._watch(events.Flooding(device, rate))
         return not self._buckets[device].flooding
+
+    def _shut_out(self, device: str) -> None:
+        """The broker should not have let it in."""
+        if device not in self._told:
+            self._told.add(device)
+            LOGGER.warning("dropped a message of %s, which is revoked: does the broker use the fleet's list?", device)
 
     def _turn_away(self, name: str) -> None:
         """Names are drawn up by whoever sends, so nothing is kept of them."""

@@ -7,6 +7,7 @@ from coordinator.config import RoundSettings
 from coordinator.desk import Desk
 from coordinator.fleet_model import FleetModel
 from coordinator.plans import Planner
+from coordinator.revoked import Revoked
 from coordinator.store import Store
 from edge_agent.wire import crash_points
 from edge_agent.wire import messages as m
@@ -21,13 +22,21 @@ class Farewell:
     """Begins once the last round is closed. Who confirmed is in the store, so a restart goes on where it was."""
 
     def __init__(
-        self, settings: RoundSettings, store: Store, desk: Desk, planner: Planner, watch: events.Watch
+        self,
+        settings: RoundSettings,
+        store: Store,
+        desk: Desk,
+        planner: Planner,
+        watch: events.Watch,
+        *,
+        revoked: Revoked = frozenset,
     ) -> None:
         self._settings = settings
         self._store = store
         self._desk = desk
         self._planner = planner
         self._watch = watch
+        self._revoked = revoked
         self._model: FleetModel | None = None
         self._finished: dict[str, m.Finished] = {}
         self._unable: set[str] = set()
@@ -77,15 +86,17 @@ class Farewell:
             self._send_finals(self._model)
 
     def missing(self) -> tuple[str, ...]:
-        """Devices that took part and did not confirm the final model."""
-        return tuple(d.name for d in self._desk.roster if d.took_part and d.name not in self._finished)
+        """Devices that took part, are not revoked, and did not confirm the final model."""
+        done = self._revoked().union(self._finished)
+        return tuple(d.name for d in self._desk.roster if d.took_part and d.name not in done)
 
     def over(self, now_s: float) -> bool:
         """Whether the dismissed devices have gone, or had the time to."""
         if self._dismissed_s is None:
             return False
         late = now_s - self._dismissed_s >= LEAVE_S
-        return late or not any(device.online for device in self._desk.roster)
+        revoked = self._revoked()
+        return late or not any(device.online and device.name not in revoked for device in self._desk.roster)
 
     def _patience_s(self, ready: frozenset[str]) -> float:
         """As long as for a round where a device is there and at work, the grace time where none is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from coordinator import events
 from coordinator import round as rounds
@@ -10,6 +10,7 @@ from coordinator.desk import Desk
 from coordinator.intake import Intake
 from coordinator.lateness import Place, place_of
 from coordinator.plans import Planner
+from coordinator.revoked import Revoked
 from coordinator.store import Store
 from edge_agent.wire import crash_points
 from edge_agent.wire import messages as m
@@ -20,7 +21,7 @@ from edge_agent.wire.errors import PayloadError
 class Reception:
     """Answers offers and takes in what was offered; what comes of it is an event of the round machine, or none."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the parts that it is put together from)
         self,
         store: Store,
         desk: Desk,
@@ -28,6 +29,8 @@ class Reception:
         intake: Intake,
         watch: events.Watch,
         clock: Callable[[], float],
+        *,
+        revoked: Revoked = frozenset,
     ) -> None:
         self._store = store
         self._desk = desk
@@ -35,6 +38,7 @@ class Reception:
         self._intake = intake
         self._watch = watch
         self._clock = clock
+        self._revoked = revoked
 
     def offered(self, state: rounds.State, device: str, offer: m.Offer) -> rounds.Declined | None:
         """Begins to pull an update that has a place; one that counts already is acknowledged, any other refused."""
@@ -63,6 +67,16 @@ class Reception:
         except PayloadError as error:
             return self._refuse(state, device, number, error)
         return None if offer is None else self._acknowledge(state, device, offer)
+
+    def expelled(self, state: rounds.State) -> Iterator[rounds.Expelled]:
+        """Devices that were revoked: what they gave to the open round is dropped, and they are not waited for."""
+        for device in sorted(self._revoked().intersection(state.ready | state.parts.keys())):
+            self._intake.drop(device)
+            if state.phase is rounds.Phase.OPEN:
+                self._store.drop_contribution(state.round, device)
+            self._desk.change(device, online=False, note="its certificate is revoked")
+            self._watch(events.Left(device, "its certificate is revoked"))
+            yield rounds.Expelled(device, self._clock())
 
     def _place_of(self, state: rounds.State, device: str, number: int) -> Place:
         """Where an update for round `number` could count; statistics of the classes are of use in their own only."""

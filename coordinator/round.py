@@ -15,11 +15,13 @@ import enum
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_agent.wire.rng import generator
 
 from .config import RoundSettings
+
+T = TypeVar("T")
 
 
 class Phase(enum.Enum):
@@ -53,6 +55,14 @@ class Ready:
 @dataclass(frozen=True)
 class Lost:
     """A device went offline."""
+
+    device: str
+    now_s: float
+
+
+@dataclass(frozen=True)
+class Expelled:
+    """A device is no member of the fleet any more: nothing of it is on disk for the open round."""
 
     device: str
     now_s: float
@@ -108,7 +118,7 @@ class Tick:
     now_s: float
 
 
-Event = Ready | Lost | Stored | StoredLate | Declined | Closed | Spoiled | Tick
+Event = Ready | Lost | Expelled | Stored | StoredLate | Declined | Closed | Spoiled | Tick
 
 
 # Actions
@@ -209,6 +219,19 @@ def _ready(state: State, event: Ready) -> Step:
 def _lost(state: State, event: Lost) -> Step:
     lost = {event.device: event.now_s, **state.lost_s}
     return replace(state, ready=state.ready - {event.device}, lost_s=lost), ()
+
+
+def _expelled(state: State, event: Expelled) -> Step:
+    """As if it had never been asked."""
+    device = event.device
+    state = replace(
+        state,
+        ready=state.ready - {device},
+        parts=_without(state.parts, device),
+        lost_s=_without(state.lost_s, device),
+        declined_s=_without(state.declined_s, device),
+    )
+    return _try_close(state, event.now_s) if state.phase is Phase.OPEN else (state, ())
 
 
 def _tick(state: State, event: Tick) -> Step:
@@ -323,6 +346,10 @@ def _ask_again(state: State, devices: tuple[str, ...]) -> Step:
     return replace(state, parts=parts), tuple(Replan(state.round, device) for device in devices)
 
 
+def _without(table: Mapping[str, T], device: str) -> dict[str, T]:
+    return {name: value for name, value in table.items() if name != device}
+
+
 def _given_up(state: State, device: str, now_s: float) -> bool:
     lost_s = state.lost_s.get(device)
     return lost_s is not None and now_s - lost_s >= state.settings.grace_s
@@ -344,6 +371,7 @@ def _wait(state: State, reason: str) -> Step:
 _HANDLERS: dict[type, Callable[[State, Any], Step]] = {
     Ready: _ready,
     Lost: _lost,
+    Expelled: _expelled,
     Stored: _stored,
     StoredLate: _stored_late,
     Declined: _declined,

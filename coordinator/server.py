@@ -29,6 +29,7 @@ from coordinator.objectives import Facts
 from coordinator.plans import Planner
 from coordinator.reception import Reception
 from coordinator.records import measured_accuracies, signs_of
+from coordinator.revoked import revoked_devices
 from coordinator.rows import drop_damaged, plan_of
 from coordinator.silence import Silence
 from coordinator.store import Store
@@ -67,11 +68,12 @@ class Coordinator:
         self._link = wire
         self._watch = watch
         self._intake = Intake(store, planner.layout, config.guard)
-        self._reception = Reception(store, desk, planner, self._intake, watch, clock)
+        revoked = revoked_devices(config.revoked_file, clock)
+        self._reception = Reception(store, desk, planner, self._intake, watch, clock, revoked=revoked)
         self._closer = Closer(config, store, planner)
-        self._entrance = Entrance(config.guard.messages_per_s, desk, watch, clock)
+        self._entrance = Entrance(config.guard.messages_per_s, desk, watch, clock, revoked=revoked)
         self._silence = Silence(config.round.silence_s)
-        self._farewell = Farewell(config.round, store, desk, planner, watch)
+        self._farewell = Farewell(config.round, store, desk, planner, watch, revoked=revoked)
         self._model = _load_model(config, store, planner)
         self._round = self._resume()
         self._repeat_s = 0.0
@@ -97,6 +99,8 @@ class Coordinator:
 
     def _turn(self) -> None:
         """One turn of the loop: what the link and the clock have to say."""
+        for expelled in self._reception.expelled(self._round):
+            self._feed(expelled)
         event = self._link.receive(POLL_S)
         if event is not None:
             self._on_link(event)

@@ -182,6 +182,11 @@ class Store(Database):
         query = f"SELECT {columns} FROM contribution WHERE round = ? ORDER BY device"
         return {device: (sha256, report) for device, sha256, report in self._all(query, number)}
 
+    def counted(self, device: str) -> tuple[int, ...]:
+        """The closed rounds in which an update of `device` counted."""
+        query = "SELECT round FROM contribution WHERE device = ? AND round IN (SELECT number FROM round) ORDER BY round"
+        return tuple(number for (number,) in self._all(query, device))
+
     def contribution_body(self, number: int, device: str) -> bytes:
         """The encoded update itself, one at a time, so that memory does not grow with the fleet.
 

@@ -16,6 +16,7 @@ from coordinator.round import (
     Closed,
     Declined,
     Event,
+    Expelled,
     Finish,
     Lost,
     Open,
@@ -75,6 +76,22 @@ def test_a_late_update_counts_of_a_device_that_was_not_asked_too() -> None:
 def test_a_late_update_that_comes_after_its_round_too_changes_nothing() -> None:
     state, actions = play(opened(), [StoredLate("a", 2, 1.0)])
     assert (state, actions) == (opened(), [])
+
+
+# Expelled
+
+
+def test_a_device_that_is_expelled_is_not_waited_for_and_nothing_of_it_counts() -> None:
+    state, actions = play(opened(), [Stored("a", 1, 1.0), Stored("c", 1, 1.0), Expelled("c", 2.0)])
+    assert (set(state.parts), state.ready, actions) == ({"a", "b"}, {"a", "b"}, [])
+    _, actions = play(state, [Stored("c", 1, 2.0), Stored("b", 1, 3.0)])
+    assert actions == [Close(1, ("a", "b"))]
+
+
+def test_a_round_of_which_everyone_is_expelled_is_as_if_it_had_not_opened() -> None:
+    state, actions = play(opened(), [Expelled(device, 1.0) for device in ("a", "b", "c")])
+    assert (state.phase, state.round, state.ready) == (Phase.GATHERING, 0, frozenset())
+    assert isinstance(actions[-1], Waiting)
 
 
 # Opening
@@ -352,6 +369,14 @@ class AnyHistory(RuleBasedStateMachine):
     def is_lost(self, device: str) -> None:
         self.online.discard(device)
         self.feed(Lost(device, self.now_s))
+
+    @rule(device=st.sampled_from(DEVICES))
+    def is_expelled(self, device: str) -> None:
+        self.online.discard(device)
+        if self.state.phase is Phase.OPEN:
+            self.stored.discard((device, self.state.round))
+        self.feed(Expelled(device, self.now_s))
+        assert device not in self.state.ready and device not in self.state.parts
 
     @rule(device=st.sampled_from(DEVICES), behind=st.sampled_from((0, 0, 0, 1)))
     def stores(self, device: str, behind: int) -> None:
