@@ -22,12 +22,13 @@ DATES = {
     "coordinator/enrolment/shelf.py",
     "coordinator/levels.py",
     "deploy/cli/enrolment.py",
+    "deploy/cli/gateway.py",
     "edge_agent/doctor/clock.py",
     "edge_agent/enrolment/dates.py",
     "profiling/experiments/loop.py",
 }
-"""Modules that write a date into a record, for people to read, that ask whether the date is right, that deal in
-certificates, which have dates, or that ask whether a file has changed."""
+"""Modules that write a date into a record or a certificate, that ask whether the date is right, or whether a file has
+changed."""
 _WALL_CLOCK = re.compile(
     r"\b(time\.(time|time_ns|localtime|gmtime|ctime|strftime)|datetime\.\w*now|\w+\.today)\(|st_[amc]time"
 )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.cli import gateway
+
 _RUN = """\
 Runs the rounds of a fleet to their end, then hands the final model to the devices. Stopped and started again, it goes
 on where it was: every update that it acknowledged is on disk.
@@ -22,6 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
     run_parser.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     run_parser.set_defaults(run=run)
+    gateway.add_parsers(commands)
 
 
 def run(args: argparse.Namespace) -> int:

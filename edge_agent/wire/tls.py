@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import ConfigError
 from .link import LOGGER
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _EXPIRED, _NOT_YET_VALID, _REVOKED = 10, 9, 23
 _UNKNOWN_SIGNER = (2, 18, 19, 20, 21, 24)
@@ -54,9 +59,22 @@ class _Socket(ssl.SSLSocket):
         except _WANT:
             raise
         except ssl.SSLError as error:
-            if isinstance(self.context, Context):
-                self.context.alert = error
+            self._note(error)
             raise
+
+    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except _WANT:
+            raise
+        except OSError:  # the other side has closed; what it said before that is still to be read
+            with contextlib.suppress(OSError):
+                self.recv(1)
+            raise
+
+    def _note(self, error: ssl.SSLError) -> None:
+        if isinstance(self.context, Context):
+            self.context.alert = error
 
 
 def context(tls: TlsSettings) -> Context:

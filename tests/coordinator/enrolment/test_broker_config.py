@@ -1,0 +1,199 @@
+"""A real Mosquitto with the configuration of a fleet: whom it lets in, and to what."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coordinator.enrolment import broker_config
+from coordinator.enrolment.authority import Authority, Pair
+from coordinator.enrolment.broker_config import Mosquitto, access_list, configuration, installed, parse_version
+from coordinator.enrolment.fleet import FleetSettings
+from coordinator.enrolment.folder import FleetFolder
+from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.link import Disconnected, Received
+from edge_agent.wire.mqtt import DEFAULT_PACKET_BYTES
+from edge_agent.wire.tls import TlsSettings, context
+from edge_agent.wire.topics import down, every_up, up
+from tests.brokers import wait_for
+from tests.certificates import HOST, LONG_AGO, NOW
+from tests.gateways import FLEET, Gateway, gateway
+
+SETTINGS = FleetSettings(FLEET, (HOST,))
+OWN_UP, OWN_DOWN = up(FLEET, "pi-1"), down(FLEET, "pi-1")
+OTHERS_UP, OTHERS_DOWN = up(FLEET, "pi-2"), down(FLEET, "pi-2")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway(tmp_path_factory.mktemp("gateway")) as one:
+        yield one
+
+
+@pytest.fixture
+def place(running: Gateway) -> Iterator[Gateway]:
+    yield running
+    running.close()
+
+
+def coordinator_tls(place: Gateway) -> TlsSettings:
+    folder = place.folder
+    return TlsSettings(folder.ca_certificate, folder.coordinator_certificate, folder.coordinator_key)
+
+
+def test_a_device_and_the_coordinator_speak_with_each_other(place: Gateway) -> None:
+    coordinator = place.connected(coordinator_tls(place), every_up(FLEET), client="coordinator")
+    device = place.connected(place.tls("pi-1"), OWN_DOWN)
+    assert device.publish(OWN_UP, b"hello")
+    assert wait_for(coordinator, Received) == Received(OWN_UP, b"hello")
+    assert coordinator.publish(OWN_DOWN, b"welcome")
+    assert wait_for(device, Received) == Received(OWN_DOWN, b"welcome")
+
+
+def test_a_certificate_of_another_authority_is_refused_and_the_device_told_why(place: Gateway) -> None:
+    stranger = place.stored(Authority.create(FLEET, NOW).client("pi-1", NOW), "stranger")
+    assert "our certificate is of another fleet's authority" in place.refused(stranger)
+
+
+def test_an_expired_certificate_is_refused_and_the_device_told_why(place: Gateway) -> None:
+    assert "our certificate has expired" in place.refused(place.tls("pi-1", LONG_AGO, file="expired"))
+
+
+def test_a_certificate_that_is_not_valid_yet_is_refused(place: Gateway) -> None:
+    early = place.tls("pi-1", NOW + timedelta(days=3), file="early")
+    assert "not valid yet by the gateway's clock" in place.refused(early)
+
+
+def test_the_servers_certificate_is_no_clients(place: Gateway) -> None:
+    folder = place.folder
+    server = place.stored(Pair(folder.server_key.read_bytes(), folder.server_certificate.read_bytes()), "server")
+    assert "not one of a client" in place.refused(server)
+
+
+def test_no_certificate_is_refused(place: Gateway) -> None:
+    assert "a client certificate is wanted" in place.refused(TlsSettings(place.folder.ca_certificate))
+
+
+def test_plain_tcp_is_refused(place: Gateway) -> None:
+    assert "does not answer as an MQTT broker does" in place.refused(None)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_tls_older_than_1_2_is_refused(place: Gateway) -> None:
+    for newest, taken in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
+        terms = context(place.tls("pi-1"))
+        terms.minimum_version, terms.maximum_version = ssl.TLSVersion.TLSv1, newest
+        terms.set_ciphers("ALL:@SECLEVEL=0")  # or this side would refuse by itself
+        with socket.create_connection((HOST, place.settings.broker_port)) as raw:
+            try:
+                with terms.wrap_socket(raw, server_hostname=HOST) as wrapped:
+                    assert taken and wrapped.version() == "TLSv1.2"
+            except ssl.SSLError as error:
+                assert not taken
+                assert error.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+def test_another_devices_topics_can_neither_be_written_nor_read(place: Gateway) -> None:
+    coordinator = place.connected(coordinator_tls(place), every_up(FLEET), client="coordinator")
+    thief = place.connected(place.tls("pi-1"), OTHERS_DOWN, OTHERS_UP, every_up(FLEET), "#", OWN_DOWN)
+    other = place.connected(place.tls("pi-2"), OTHERS_DOWN)
+    thief.publish(OTHERS_UP, b"forged")
+    thief.publish(OTHERS_DOWN, b"forged")
+    thief.publish("rankfleet/another/pi-1/up", b"forged")
+    other.publish(OTHERS_UP, b"secret")
+    assert wait_for(coordinator, Received) == Received(OTHERS_UP, b"secret")
+    coordinator.publish(OTHERS_DOWN, b"secret")
+    assert wait_for(other, Received) == Received(OTHERS_DOWN, b"secret")
+    coordinator.publish(OWN_DOWN, b"mine")
+    assert wait_for(thief, Received) == Received(OWN_DOWN, b"mine"), "what is not its own did not come"
+
+
+def test_another_devices_name_and_client_id_are_of_no_use(place: Gateway) -> None:
+    other = place.connected(place.tls("pi-2"), OTHERS_DOWN, client="pi-2")
+    thief = place.connected(place.tls("pi-1"), OTHERS_DOWN, client="pi-2")
+    coordinator = place.connected(coordinator_tls(place), every_up(FLEET), client="coordinator")
+    thief.publish(OTHERS_UP, b"forged")
+    other.publish(OTHERS_UP, b"true")
+    assert wait_for(coordinator, Received) == Received(OTHERS_UP, b"true")
+    assert other.receive(0.5) is None, "its session was not disturbed"
+
+
+def test_a_packet_over_the_limit_ends_its_senders_connection_and_is_not_passed_on(place: Gateway) -> None:
+    coordinator = place.connected(coordinator_tls(place), every_up(FLEET), client="coordinator")
+    device = place.connected(place.tls("pi-1"), client="pi-1", protocol="3.1.1", max_packet_bytes=2**20)
+    assert device.publish(OWN_UP, bytes(DEFAULT_PACKET_BYTES))
+    wait_for(device, Disconnected)
+    assert coordinator.receive(0.5) is None
+
+
+def test_what_a_broker_of_2_0_and_of_2_1_is_told_differs_in_its_access_list_only() -> None:
+    folder = FleetFolder(Path("/srv/fleet"))
+    plugin = Path("/usr/lib/mosquitto_acl_file.so")
+    old = configuration(folder, SETTINGS, "gw", Mosquitto(Path("m"), (2, 0))).splitlines()
+    new = configuration(folder, SETTINGS, "gw", Mosquitto(Path("m"), (2, 1), plugin)).splitlines()
+    assert set(old) - set(new) == {"acl_file /srv/fleet/mosquitto/acl"}
+    assert set(new) - set(old) == {f"global_plugin {plugin}", "plugin_opt_acl_file /srv/fleet/mosquitto/acl"}
+    for line in ("allow_anonymous false", "require_certificate true", "tls_version tlsv1.2", "user gw"):
+        assert line in old
+
+
+def test_one_pattern_is_for_all_devices() -> None:
+    assert access_list("depot").split("\n") == [
+        "user coordinator",
+        "topic readwrite rankfleet/depot/#",
+        "",
+        "# each device its own topics: %u is the name in its certificate",
+        "pattern readwrite rankfleet/depot/%u/#",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("mosquitto version 2.0.11\n\nmosquitto is an MQTT", (2, 0)),
+        ("mosquitto version 2.1.2\n", (2, 1)),
+        ("mosquitto version 3.0.0-rc1\n", (3, 0)),
+    ],
+)
+def test_the_version_is_read_off_the_help(said: str, version: tuple[int, int]) -> None:
+    assert parse_version(said) == version
+
+
+@pytest.mark.parametrize("said", ["mosquitto version 1.6.9\n", "something else", ""])
+def test_a_broker_that_is_too_old_or_none_says_what_to_install(said: str) -> None:
+    with pytest.raises(ConfigError, match="sudo apt install mosquitto"):
+        parse_version(said)
+
+
+def test_where_there_is_no_mosquitto_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_config.shutil, "which", lambda name: "/nowhere/mosquitto")
+    with pytest.raises(ConfigError, match="sudo apt install mosquitto"):
+        installed()
+
+
+def test_the_plugin_of_2_1_is_found_beside_the_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary, plugin = tmp_path / "sbin" / "mosquitto", tmp_path / "lib" / "x86_64-linux-gnu" / "mosquitto_acl_file.so"
+    for path in (binary, plugin):
+        path.parent.mkdir(parents=True)
+    binary.write_text("#!/bin/sh\necho mosquitto version 2.1.2\n")
+    binary.chmod(0o755)
+    plugin.touch()
+    monkeypatch.setattr(broker_config, "_LIBRARIES", ())
+    monkeypatch.setattr(broker_config.shutil, "which", lambda name: str(binary))
+    assert installed() == Mosquitto(binary, (2, 1), plugin)
+
+
+def test_a_path_that_would_be_another_line_is_refused() -> None:
+    with pytest.raises(ConfigError, match="control characters"):
+        configuration(FleetFolder(Path("/srv/a\nallow_anonymous true")), SETTINGS, "gw", Mosquitto(Path("m"), (2, 0)))
+
+
+def test_a_folder_with_a_blank_in_its_name_is_taken(tmp_path: Path) -> None:
+    with gateway(tmp_path / "my fleet") as one:
+        one.connected(one.tls("pi-1"), OWN_DOWN)
