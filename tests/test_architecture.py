@@ -19,17 +19,26 @@ RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 """What costs tens of megabytes: the supervisor of a board is always there, its trainer process only for a round."""
 
 DATES = {
+    "coordinator/enrolment/shelf.py",
     "coordinator/levels.py",
+    "deploy/cli/enrolment.py",
     "deploy/cli/gateway.py",
     "edge_agent/doctor/clock.py",
+    "edge_agent/enrolment/dates.py",
     "profiling/experiments/loop.py",
 }
-"""Modules that write a date into a record or a certificate, or that ask whether the date is right."""
+"""Modules that write a date into a record or a certificate, that ask whether the date is right, or whether a file has
+changed."""
 _WALL_CLOCK = re.compile(
     r"\b(time\.(time|time_ns|localtime|gmtime|ctime|strftime)|datetime\.\w*now|\w+\.today)\(|st_[amc]time"
 )
 
 TESTED_WITH = {
+    "coordinator/enrolment/admin_routes.py": "tests/coordinator/enrolment/test_service.py",
+    "coordinator/enrolment/http.py": "tests/coordinator/enrolment/test_service.py",
+    "coordinator/enrolment/parts.py": "tests/coordinator/enrolment/test_service.py",
+    "coordinator/enrolment/tls.py": "tests/coordinator/enrolment/test_service.py",
+    "coordinator/enrolment/views.py": "tests/coordinator/enrolment/test_service.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",

@@ -86,4 +86,11 @@ class FetchError(RankfleetError):
 
 
 class EnrolmentError(RankfleetError):
-    """A board is not let into the fleet, or the gateway cannot be asked."""
+    """A board is not let into the fleet, or the gateway cannot be asked.
+
+    ``status`` is the HTTP status with which a gateway says so; 0 where no gateway answered.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
