@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.wire import messages as m
-from edge_agent.wire.errors import MALFORMED, ConfigError
+from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.settings import read_text
 
 

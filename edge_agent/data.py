@@ -18,7 +18,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge_agent.wire.errors import MALFORMED, DataError
+from edge_agent.wire.errors import DataError
+from edge_agent.wire.malformed import MALFORMED
 
 MIN_ROWS_FOR_HOLDOUT = 8
 LINE_LIMIT_BYTES = 2**24

@@ -18,7 +18,7 @@ import msgspec
 
 from edge_agent.config import EngineName, TorchDevice
 from edge_agent.wire import messages as m
-from edge_agent.wire.errors import MALFORMED
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.pack import Products
 
 LOGGER = logging.getLogger("rankfleet.agent")

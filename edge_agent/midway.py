@@ -22,7 +22,7 @@ from edge_agent.watch import Footing
 from edge_agent.wire import crash_points
 from edge_agent.wire.cost import ChosenPlan
 from edge_agent.wire.crash_points import Point
-from edge_agent.wire.errors import MALFORMED
+from edge_agent.wire.malformed import MALFORMED
 
 LOGGER = logging.getLogger("rankfleet.trainer")
 

@@ -40,6 +40,7 @@ TESTED_WITH = {
     "coordinator/enrolment/tls.py": "tests/coordinator/enrolment/test_service.py",
     "coordinator/enrolment/views.py": "tests/coordinator/enrolment/test_service.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
+    "deploy/cli/bundle.py": "tests/deploy/cli/test_deploy.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",
     "deploy/cli/main.py": "tests/system/test_cli.py",
@@ -50,13 +51,20 @@ TESTED_WITH = {
     "profiling/soak/device.py": "tests/profiling/soak/test_run.py",
     "profiling/soak/gateway.py": "tests/profiling/soak/test_run.py",
     "profiling/soak/host.py": "tests/profiling/soak/test_run.py",
+    "edge_agent/releases/__main__.py": "tests/edge_agent/releases/test_options.py",
     "edge_agent/session_events.py": "tests/edge_agent/test_session.py",
     "edge_agent/trainer_process.py": "tests/edge_agent/test_jobs.py",
     "edge_agent/wire/mqtt_connection.py": "tests/wire/test_mqtt.py",
 }
 """Modules that are one matter with another, or need real processes: where their tests are instead."""
 
-ONLY_NAMES = {"coordinator/events.py", "edge_agent/engine/protocol.py", "edge_agent/wire/errors.py"}
+ONLY_NAMES = {
+    "coordinator/events.py",
+    "edge_agent/engine/protocol.py",
+    "edge_agent/releases/limits.py",
+    "edge_agent/wire/errors.py",
+    "edge_agent/wire/malformed.py",
+}
 """Modules of names and structures, in which there is nothing to test."""
 
 

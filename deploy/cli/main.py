@@ -22,7 +22,19 @@ Run a fleet:       rankfleet pack build MODEL PACK
 Look and use:      rankfleet status RUN, rankfleet predict RUN "text", rankfleet export RUN model.onnx
 """
 _EPILOG = "Exit status: 0 done; 1 failed, the reason is on standard error; 2 wrong usage; 130 interrupted."
-SUBCOMMANDS = ("demo", "fetch", "pack", "coordinator", "agent", "status", "predict", "export", "profile", "experiment")
+SUBCOMMANDS = (
+    "demo",
+    "fetch",
+    "pack",
+    "coordinator",
+    "agent",
+    "deploy",
+    "status",
+    "predict",
+    "export",
+    "profile",
+    "experiment",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

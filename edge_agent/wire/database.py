@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import MALFORMED, StoreError
+from .errors import StoreError
+from .malformed import MALFORMED
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -15,15 +15,13 @@
     │   └── PayloadError      a well-formed frame with impossible content (NaN, shape, pruned rank)
     ├── StoreError            a database or checkpoint that cannot be written or read
     ├── FetchError            a model or data set that cannot be fetched or does not match its checksum
-    └── EnrolmentError        a board that is not let in, or the gateway that cannot be asked
+    ├── EnrolmentError        a board that is not let in, or the gateway that cannot be asked
+    └── ReleaseError          a bundle, or a release of the agent on a board, that cannot be installed or kept
+
+Python alone is enough to import it: a board's installer does, before anything else is there.
 """
 
 from __future__ import annotations
-
-import msgspec
-
-MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no message: also for text that is not UTF-8, and for nesting without end."""
 
 
 class RankfleetError(Exception):
@@ -94,3 +92,7 @@ class EnrolmentError(RankfleetError):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ReleaseError(RankfleetError):
+    """A bundle is altered or for another board, or a release cannot be installed, started or removed."""

@@ -22,7 +22,8 @@ from typing import Any
 
 import msgspec
 
-from .errors import MALFORMED, FrameError, PayloadError, ProtocolError
+from .errors import FrameError, PayloadError, ProtocolError
+from .malformed import MALFORMED
 from .messages import PROTOCOL, Message
 
 MAGIC = b"RF"

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_agent.wire.errors import MALFORMED, PackError
+from edge_agent.wire.errors import PackError
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.pack_tensors import check_tensors
 
 if TYPE_CHECKING:

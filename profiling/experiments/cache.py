@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.wire.errors import MALFORMED, StoreError
+from edge_agent.wire.errors import StoreError
+from edge_agent.wire.malformed import MALFORMED
 from profiling.files import write_atomically
 
 from .record import Result

@@ -21,7 +21,7 @@ from typing import IO
 import msgspec
 
 from edge_agent.jobs import trainer_environment
-from edge_agent.wire.errors import MALFORMED
+from edge_agent.wire.malformed import MALFORMED
 
 from .record import Result
 from .settings import Run

@@ -29,7 +29,8 @@ from edge_agent.store import Outgoing, Store
 from edge_agent.tokenise import Tokeniser
 from edge_agent.wire import cost, transfer
 from edge_agent.wire import messages as m
-from edge_agent.wire.errors import MALFORMED, StoreError
+from edge_agent.wire.errors import StoreError
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.pack import WEIGHTS, TensorEntry, module_layout, parse_manifest
 from edge_agent.wire.pack_tensors import check_tensors
 from tests.fuzz.network import CHUNK_BYTES, LAYOUT, OBJECT

@@ -1,0 +1,1 @@
+"""What a board is given: bundles and the installer."""
