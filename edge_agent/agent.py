@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from edge_agent import capability, config, jobs, memory, session, startup
 from edge_agent import session_events as events
+from edge_agent.data_files import Changes, data_files
 from edge_agent.fetching import Fetcher
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
+from edge_agent.privacy import exposed, private_files, tighten
 from edge_agent.store import Store
 from edge_agent.wire import crash_points, frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
@@ -47,6 +50,7 @@ class Agent:
         self._decoder = frame.Decoder(m.FromCoordinator)
         self._fetcher = Fetcher(settings.state_dir)
         self._runner = jobs.Runner()
+        self._changes = Changes(settings.data, settings.data_check_s)
         self._phases = PhaseMeter()
         self._traffic = TrafficMeter(startup.account_of(store))
         self._state = startup.initial(store)
@@ -88,6 +92,9 @@ class Agent:
         line = self._runner.poll()
         if line is not None:
             self._on_line(line)
+        if self._state.phase is session.Phase.IDLE and self._changes.found(time.monotonic()):
+            LOGGER.info("the data have changed")
+            self._feed(events.DataChanged())
         self._feed(events.Tick(time.monotonic()))
 
     def _on_link(self, event: link.Event) -> None:
@@ -177,7 +184,10 @@ class Agent:
     def _on_line(self, line: jobs.AnyLine) -> None:
         if isinstance(line, jobs.Step):
             self._on_step(line)
-        elif isinstance(line, jobs.MeasureResult):
+            return
+        if self._state.phase is session.Phase.MEASURING:
+            self._changes.read()
+        if isinstance(line, jobs.MeasureResult):
             self._store.keep(capability=line.capability, capability_of=self._capability_key(self._terms()))
             self._feed(events.Measured(line.examples, line.holdout, line.longest_tokens, line.capability))
         elif isinstance(line, jobs.TrainResult):
@@ -186,7 +196,7 @@ class Agent:
             self._feed(events.FinalKept(self._finished(line)))
         else:
             LOGGER.error("%s", line.reason)
-            self._feed(events.JobFailed(line.reason, line.smallest_budget_bytes, line.killed))
+            self._feed(events.JobFailed(line.reason, line.smallest_budget_bytes, line.killed, line.told))
 
     def _on_step(self, line: jobs.Step) -> None:
         if isinstance(self._state.work, m.Plan):
@@ -248,6 +258,7 @@ class Agent:
     def _job(self, action: events.Measure | events.Train | events.KeepFinal) -> jobs.AnyJob:
         terms = self._terms()
         if isinstance(action, events.Measure):
+            self._changes.reading()
             return jobs.MeasureJob(terms, self._link_bytes_per_s(), self._known_capability(terms))
         if isinstance(action, events.Train):
             paths = self._paths(action.plan.deltas)
@@ -262,6 +273,7 @@ class Agent:
             pack_dir=str(self._fetcher.pack_dir(welcome.pack.sha256)),
             store=str(self._store.path),
             data=str(settings.data),
+            data_path=None if settings.data_path is None else str(settings.data_path),
             holdout_share=settings.holdout_share,
             threads=settings.threads,
             budget_bytes=self._budget_bytes,
@@ -314,12 +326,27 @@ class Agent:
 
 def run(settings: config.AgentConfig) -> None:
     """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises."""
-    with only_one(settings.state_dir, "agent"):
+    with private_files(), only_one(settings.state_dir, "agent"):
+        tighten(settings.state_dir)
+        _warn_of_readers(settings.data)
         store = Store(settings.state_dir / "agent.db")
         try:
             Agent(settings, store, lambda boot: _link(settings, boot)).run()
         finally:
             store.close()
+
+
+def _warn_of_readers(data: Path) -> None:
+    """The data are their owner's to protect, who should know."""
+    try:
+        found = exposed(data_files(data))
+    except OSError:  # the trainer says so, when it reads them
+        return
+    if found:
+        LOGGER.warning(
+            "%d data files, %s first, can be read by every user of this board: take that right away (chmod o-r)",
+            len(found), found[0],
+        )  # fmt: skip
 
 
 def _link(settings: config.AgentConfig, boot: int) -> link.Link:

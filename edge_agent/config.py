@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_agent.data_files import entry_point_of
 from edge_agent.wire import topics
 from edge_agent.wire.errors import ConfigError
 from edge_agent.wire.pack import Products
@@ -45,11 +46,16 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     fleet: str
     data: Path
+    """A file, a folder of files, or an entry point: `python:package.module:function` (see `data_files`)."""
     state_dir: Path
     broker: BrokerSettings
     memory: MemorySettings = MemorySettings()
     prefix: PrefixSettings = PrefixSettings()
     training: LocalTrainingSettings = LocalTrainingSettings()
+    data_path: Path | None = None
+    """A folder in which the module of an entry point is looked for first."""
+    data_check_s: Annotated[float, Meta(ge=0)] = 60.0
+    """Seconds between two looks at whether data files have changed; 0: they are not looked at between rounds."""
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"
@@ -76,7 +82,8 @@ def load(path: Path) -> AgentConfig:
     here = path.resolve().parent
     return msgspec.structs.replace(
         config,
-        data=here / config.data,
+        data=here / config.data if entry_point_of(config.data) is None else config.data,
+        data_path=None if config.data_path is None else here / config.data_path,
         state_dir=here / config.state_dir,
         capability=None if config.capability is None else here / config.capability,
         broker=config.broker.resolve(here),

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.data import Example, read_examples, split_holdout
+from edge_agent.data import Example, read_examples, read_growing
+from edge_agent.data_files import data_files, entry_point_of
 from edge_agent.engine.protocol import Batch
+from edge_agent.entry_point import read_entry_point
 from edge_agent.tokenise import Tokeniser
 from edge_agent.wire.cost import bucket
+from edge_agent.wire.errors import DataError
 from edge_agent.wire.rng import generator
 
 Int32 = npt.NDArray[np.int32]
@@ -34,13 +37,37 @@ class Tokens:
         return max(map(len, self.ids), default=0)
 
 
-def read_local(path: Path, classes: tuple[str, ...], holdout_share: float) -> tuple[list[Example], list[Example]]:
-    """Training and hold-out examples of a device's data file. The split depends on the texts alone.
+SPLIT_SEED = 0
+"""Of the split into training and hold-out, which depends on the texts alone."""
+
+
+def read_local(data: Path, classes: tuple[str, ...], data_path: Path | None = None) -> list[Example]:
+    """All examples of a device: of its file, of the files of its folder by name, or of its entry point.
+
+    A file of a folder may still be written (see `data.read_growing`).
 
     Raises:
-        DataError: names the file and the line.
+        DataError: names the file and the line, or the entry point and the row.
     """
-    return split_holdout(read_examples(path, classes), share=holdout_share, seed=0)
+    entry = entry_point_of(data)
+    if entry is not None:
+        return read_entry_point(entry, data_path, classes)
+    if not data.is_dir():
+        return read_examples(data, classes)
+    try:
+        files = data_files(data)
+    except OSError as error:
+        raise DataError(
+            f"{data}: cannot be read ({error.strerror}): check its permissions",
+            f"the data folder cannot be read ({error.strerror})",
+        ) from error
+    examples = [example for path in files for example in read_growing(path, classes)]
+    if not examples:
+        raise DataError(
+            f"{data} has no examples yet: put .jsonl or .csv files there, each line with its line break",
+            f"the data folder has no examples yet, in {len(files)} files",
+        )
+    return examples
 
 
 def tokenise(examples: Sequence[Example], tokeniser: Tokeniser, classes: tuple[str, ...]) -> Tokens:

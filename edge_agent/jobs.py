@@ -34,6 +34,7 @@ class Terms(msgspec.Struct, frozen=True):
     pack_dir: str
     store: str
     data: str
+    """As configured: a file, a folder or an entry point."""
     holdout_share: float
     threads: int
     budget_bytes: int
@@ -46,6 +47,8 @@ class Terms(msgspec.Struct, frozen=True):
     prefix_limit_bytes: int = 0
     checkpoint_s: float = 0.0
     """Seconds of training between checkpoints; 0 for none."""
+    data_path: str | None = None
+    """Where the module of an entry point is looked for first."""
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -123,6 +126,8 @@ class Failure(Line, frozen=True, tag="failure"):
     smallest_budget_bytes: int | None = None
     killed: bool = False
     """By a signal: the same job may well succeed when it is started again."""
+    told: str | None = None
+    """What the coordinator may know of the reason, where that is not all of it."""
 
 
 AnyLine = Step | MeasureResult | TrainResult | FinalResult | Failure
@@ -164,7 +169,8 @@ class Runner:
         try:
             decoded = _LINE.decode(line)
         except MALFORMED:
-            LOGGER.warning("the trainer process printed %r", line)  # a library's word, not the job's result
+            # A library's word, not the job's result; and not repeated, for it may hold a text.
+            LOGGER.warning("the trainer process printed %d bytes that are no result", len(line))
             return None
         if not isinstance(decoded, Step):
             self._reap()

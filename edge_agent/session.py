@@ -6,6 +6,8 @@ back what came of it. Work goes through these phases::
     joining -> fetching -> measuring -> idle -> catching_up -> training -> offering -> idle -> ...
                                           \\-> catching_up -> finishing -> idle -> done
 
+An idle device whose data have changed measures again; a plan or the final model comes first, and ends that.
+
 The connection is a separate matter: after every reconnection the agent says Hello, the coordinator answers Welcome,
 and the agent repeats what its phase has to say. So a lost message, a restarted broker and a restarted coordinator
 are all the same case.
@@ -167,7 +169,7 @@ def _is_still_taken(training: m.Plan | m.Final | None, other: m.Plan | m.Final) 
 
 def _catch_up(state: State, work: m.Plan | m.Final) -> Step:
     """Turns to `work`, from whatever is at hand, unless that is the same, or newer: messages may be late."""
-    working = state.phase in _WORKING
+    working = state.phase in _WORKING or _measures_again(state)
     if not working and state.phase is not Phase.IDLE:
         return state, ()
     if (working and state.work == work) or work.version < _reached(state):
@@ -221,7 +223,9 @@ def _at_version(state: State, version: int) -> State:
 def _job_failed(state: State, event: events.JobFailed) -> Step:
     if event.killed and state.phase in _JOBS and state.restarts < MOST_RESTARTS:
         return _begin(state, state.restarts + 1)
-    reason = event.reason[: m.REASON_CHARACTERS]
+    reason = (event.told or event.reason)[: m.REASON_CHARACTERS]
+    if _measures_again(state):  # the next round says the same, if it is the same still
+        return replace(state, phase=Phase.IDLE), ()
     if state.phase is Phase.MEASURING:
         declined = m.Declined(0, reason, event.smallest_budget_bytes)
         return replace(state, phase=Phase.DONE), (events.Send(declined), events.Exit(event.reason))
@@ -230,6 +234,17 @@ def _job_failed(state: State, event: events.JobFailed) -> Step:
     number = state.work.round if isinstance(state.work, m.Plan) else state.work.version
     declined = m.Declined(number, reason, event.smallest_budget_bytes)
     return replace(state, phase=Phase.IDLE, work=None), (events.Send(declined),)
+
+
+def _data_changed(state: State, event: events.DataChanged) -> Step:
+    if state.phase is not Phase.IDLE or state.ready is None:
+        return state, ()
+    return _begin(replace(state, phase=Phase.MEASURING))
+
+
+def _measures_again(state: State) -> bool:
+    """Whether the device is one that was ready before."""
+    return state.phase is Phase.MEASURING and state.ready is not None
 
 
 def _acknowledged(state: State, event: m.Acknowledged) -> Step:
@@ -277,6 +292,7 @@ _HANDLERS: dict[type, Callable[[State, Any], Step]] = {
     events.Trained: _trained,
     events.FinalKept: _final_kept,
     events.JobFailed: _job_failed,
+    events.DataChanged: _data_changed,
     m.Welcome: _welcome,
     m.Plan: _work,
     m.Acknowledged: _acknowledged,

@@ -68,6 +68,13 @@ class JobFailed:
     reason: str
     smallest_budget_bytes: int | None = None
     killed: bool = False
+    told: str | None = None
+    """What the coordinator may know of the reason, where that is not all of it."""
+
+
+@dataclass(frozen=True)
+class DataChanged:
+    """The data files are others than when they were last measured."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ Event = (
     | Trained
     | FinalKept
     | JobFailed
+    | DataChanged
     | Tick
     | m.Welcome
     | m.Plan

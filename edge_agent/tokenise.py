@@ -72,7 +72,9 @@ class Tokeniser:
             try:
                 encodings = self._tokenizer.encode_batch_fast(texts[start : start + _TEXTS_AT_ONCE])
             except Exception as error:  # the library raises nothing narrower
-                raise PackError(f"the pack's tokenizer cannot be used ({error}): fetch the pack again") from error
+                raise PackError(  # nothing of the error, which may quote a text
+                    f"the pack's tokenizer cannot be used ({type(error).__name__}): fetch the pack again"
+                ) from None
             for encoding in encodings:
                 yield encoding.ids
 

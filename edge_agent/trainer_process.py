@@ -24,6 +24,7 @@ from edge_agent.measure import Bench, measure
 from edge_agent.meter import PhaseMeter
 from edge_agent.midway import Checkpoints, round_key
 from edge_agent.planning import choose_plan
+from edge_agent.privacy import private_files, trace
 from edge_agent.reading import Reading
 from edge_agent.store import Outgoing
 from edge_agent.trainer import Report, Score, Trained, Work, evaluate, train, trainable
@@ -51,12 +52,17 @@ def main() -> int:
     crash_points.reach(Point.TRAINER_STARTED)
     threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
     try:
-        _say(_RUN[type(job)](job))
+        with private_files():
+            _say(_RUN[type(job)](job))
     except RankfleetError as error:
         smallest = error.smallest_budget_bytes if isinstance(error, BudgetError) else None
-        _say(jobs.Failure(str(error), smallest))
+        told = error.told if isinstance(error, DataError) else None
+        _say(jobs.Failure(str(error), smallest, told=told))
     except MemoryError:
         _say(jobs.Failure("the system refused memory to the trainer process: lower memory.budget_bytes"))
+    except Exception as error:  # its message may hold a text
+        LOGGER.critical("an error that was not foreseen, its message kept back: %s", trace(error))
+        return 1
     return 0
 
 
@@ -76,7 +82,7 @@ def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
     space = Workspace(job.terms)
     training, holdout = space.examples(space.max_tokens)
     if not len(training):
-        raise DataError(f"{job.terms.data} has no training examples")
+        raise DataError(f"{job.terms.data} has no training examples", "the device's data have no training examples")
     capability = job.known or _measure(space, job.link_bytes_per_s)
     longest = max(training.longest, holdout.longest)
     try:
@@ -104,9 +110,11 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     check_digest(state, job.plan.version, job.plan.state_sha256)
     crash_points.reach(Point.TRAINER_CAUGHT_UP)
     allowed = unpack_mask(job.plan.trained, space.layout) & state.mask
-    longest = max(part.longest for part in space.examples(space.max_tokens))
+    parts = space.examples(space.max_tokens)
+    longest = max(part.longest for part in parts)
     plan = choose_plan(space, job.capability, state.mask, allowed, job.plan.lowest_block, longest)
-    examples, holdout = space.examples(plan.tokens if plan.tokens < longest else space.max_tokens)
+    # Read again only to be cut: the data may grow meanwhile, and what is longer than planned does not fit.
+    examples, holdout = space.examples(plan.tokens) if plan.tokens < longest else parts
     trained = trainable(space.layout, allowed, plan.lowest_block)
     memory.give_back()
     with memory.PeakSampler() as sampler:

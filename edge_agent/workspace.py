@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_agent.data import Exceptions, split_again
 from edge_agent.engine.choice import Choice, make_engine
 from edge_agent.engine.protocol import Engine
-from edge_agent.examples import Tokens, read_local, tokenise
+from edge_agent.examples import SPLIT_SEED, Tokens, read_local, tokenise
 from edge_agent.jobs import Terms
 from edge_agent.prefix import FrozenPrefix, PrefixCache, key_of, pays
 from edge_agent.store import Model, Store
@@ -27,6 +28,8 @@ from edge_agent.wire.state import ModelState
 LOGGER = logging.getLogger("rankfleet.trainer")
 PREFIX = "prefix"
 """Folder of the frozen prefix, beside the agent's database."""
+SPLIT = "split"
+"""Key of the exceptions that the split into training and hold-out has made."""
 
 
 class LocalModel:
@@ -89,16 +92,20 @@ class Workspace(LocalModel):
         self.terms = terms
 
     def examples(self, max_tokens: int) -> tuple[Tokens, Tokens]:
-        """Training and hold-out examples, cut at `max_tokens`.
+        """Training and hold-out examples as the data are now, cut at `max_tokens`; what was held out stays so.
 
         Raises:
-            DataError: names the file and the line.
+            DataError: names the file and the line, or the entry point and the row.
         """
-        classes = self.welcome.classes
-        parts = read_local(Path(self.terms.data), classes, self.terms.holdout_share)
+        terms, classes = self.terms, self.welcome.classes
+        folder = None if terms.data_path is None else Path(terms.data_path)
+        examples = read_local(Path(terms.data), classes, folder)
+        known = self.store.value_or(SPLIT, Exceptions(), Exceptions, "the split follows from the texts alone again")
+        parts = split_again(examples, share=terms.holdout_share, seed=SPLIT_SEED, known=known)
+        if parts.exceptions != known:
+            self.store.keep(**{SPLIT: parts.exceptions})
         tokeniser = self.tokeniser(max_tokens)
-        train, holdout = (tokenise(part, tokeniser, classes) for part in parts)
-        return train, holdout
+        return tokenise(parts.train, tokeniser, classes), tokenise(parts.holdout, tokeniser, classes)
 
     def prefix(self, state: ModelState, tokens: Tokens, lowest_block: int, micro_batch: int) -> FrozenPrefix | None:
         """What lies below the lowest block that a round has to pass on its way back; None where keeping it is not

@@ -101,6 +101,7 @@ def _terms(settings: config.AgentConfig, joined: Joined, budget_bytes: int, stor
         pack_dir=str(Fetcher(settings.state_dir).pack_dir(welcome.pack.sha256)),
         store=str(store),
         data=str(settings.data),
+        data_path=None if settings.data_path is None else str(settings.data_path),
         holdout_share=settings.holdout_share,
         threads=settings.threads,
         budget_bytes=budget_bytes,

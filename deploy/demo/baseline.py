@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.data import read_examples
+from edge_agent.data import read_examples, split_holdout
 from edge_agent.engine.onnx_engine import BlockwiseEngine
-from edge_agent.examples import read_local, tokenise
+from edge_agent.examples import SPLIT_SEED, read_local, tokenise
 from edge_agent.jobs import trainer_environment
 from edge_agent.reading import Reading
 from edge_agent.tokenise import Tokeniser
@@ -89,7 +89,8 @@ def _train_alone(
     engine: BlockwiseEngine, state: ModelState, tokeniser: Tokeniser, job: Job, alone: Alone
 ) -> ModelState:
     """All ranks, all blocks, one optimizer from the first step to the last; no exchange, no pruning."""
-    examples, _ = read_local(Path(alone.data), job.classes, alone.holdout_share)
+    known = read_local(Path(alone.data), job.classes)
+    examples, _ = split_holdout(known, share=alone.holdout_share, seed=SPLIT_SEED)
     training = msgspec.structs.replace(job.training, local_steps=alone.steps)
     tokens = tokenise(examples, tokeniser, job.classes)
     work = Work(state.mask, tokens, tokeniser, training, job.seed, (alone.device, "alone"))

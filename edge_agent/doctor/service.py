@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from edge_agent import config, memory
+from edge_agent.data_files import data_files, entry_point_of
 from edge_agent.doctor.finding import Finding
 from edge_agent.wire.errors import RankfleetError
 from edge_agent.wire.link import Connected, Disconnected
@@ -64,17 +65,28 @@ def budget(settings: config.AgentConfig) -> Finding:
 
 
 def data(settings: config.AgentConfig) -> Finding:
-    """Whether there are texts to train on. What is in them is read when the agent has joined, and knows the classes."""
+    """Whether there are texts to train on. What is in them is read when the agent has joined, and knows the classes.
+
+    An entry point is not called: that is the trainer's business alone.
+    """
+    if entry_point_of(settings.data) is not None:
+        return Finding("data", "ok", f"{settings.data} is called when the agent has joined")
     try:
-        size_bytes = settings.data.stat().st_size
-        with settings.data.open("rb") as file:
-            file.read(1)
+        files = data_files(settings.data)
+        size_bytes = sum(_readable_bytes(path) for path in files)
     except OSError as error:
-        remedy = "Put the texts there, or change 'data'; see docs/configuration.md."
-        return Finding("data", "failure", f"{settings.data} cannot be read: {error.strerror}", remedy)
+        remedy = "Put the texts there, or change 'data'; see docs/data.md."
+        named = error.filename or settings.data
+        return Finding("data", "failure", f"{named} cannot be read: {error.strerror}", remedy)
     if not size_bytes:
         return Finding("data", "failure", f"{settings.data} is empty", "Put the device's texts there.")
-    return Finding("data", "ok", f"{settings.data}, {size_bytes} bytes")
+    return Finding("data", "ok", f"{settings.data}, {size_bytes} bytes in {len(files)} files")
+
+
+def _readable_bytes(path: Path) -> int:
+    with path.open("rb") as file:
+        file.read(1)
+        return path.stat().st_size
 
 
 def broker(settings: config.AgentConfig, answer_s: float = ANSWER_S) -> Finding:

@@ -33,7 +33,14 @@ class ConfigError(RankfleetError):
 
 
 class DataError(RankfleetError):
-    """A data file is missing, empty or malformed; the message names file and line."""
+    """A data file is missing, empty or malformed; the message names file and line.
+
+    ``told`` is what may leave the board: names of files stay there, as what they hold does.
+    """
+
+    def __init__(self, message: str, told: str = "the device's data cannot be used: its log says why") -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class PackError(RankfleetError):

@@ -101,12 +101,12 @@ def gateway(broker: MemoryBroker) -> Gateway:
 
 
 @pytest.fixture
-def start(broker: MemoryBroker, gateway: Gateway, tmp_path: Path) -> Iterator[Callable[[], AgentThread]]:
-    """Starts the agent, again after it ended."""
+def start(broker: MemoryBroker, gateway: Gateway, tmp_path: Path) -> Iterator[Callable[..., AgentThread]]:
+    """Starts the agent, again after it ended; with other settings where they are given."""
     settings, started = make_settings(tmp_path), list[AgentThread]()
 
-    def begin() -> AgentThread:
-        started.append(AgentThread(broker, settings))
+    def begin(**changes: object) -> AgentThread:
+        started.append(AgentThread(broker, msgspec.structs.replace(settings, **changes)))
         return started[-1]
 
     yield begin
@@ -116,7 +116,7 @@ def start(broker: MemoryBroker, gateway: Gateway, tmp_path: Path) -> Iterator[Ca
             agent._thread.join(PATIENCE_S)
 
 
-Start = Callable[[], AgentThread]
+Start = Callable[..., AgentThread]
 
 
 def test_a_whole_run(start: Start, gateway: Gateway, tmp_path: Path) -> None:
@@ -391,9 +391,67 @@ def test_data_that_cannot_be_read_ends_the_agent_with_the_reason(
     (tmp_path / "texts.jsonl").write_text("not JSON\n")
     gateway.hears(m.Hello)
     gateway.say(gateway.welcome)
-    assert "texts.jsonl, line 1" in gateway.hears(m.Declined).reason
+    assert gateway.hears(m.Declined).reason.startswith("a data file, line 1: ")
     with pytest.raises(RankfleetError, match=r"texts\.jsonl, line 1"):
         agent.ends()
+
+
+def test_a_device_whose_folder_grows_says_so_and_trains_on_what_is_new(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    write_data(folder / "a.jsonl")
+    start(data=folder, data_check_s=0.1)
+    first = gateway.welcomes()
+    assert first.examples + first.holdout == EXAMPLES
+    shutil.copy(folder / "a.jsonl", folder / "b.jsonl.part")
+    write_data(folder / "b.jsonl", 2 * EXAMPLES)
+    grown = gateway.hears(m.Ready)
+    while grown == first:  # it says what it was before the look too
+        grown = gateway.hears(m.Ready)
+    assert grown.examples + grown.holdout == 3 * EXAMPLES and grown.holdout >= first.holdout
+    gateway.say(plan_for(seed_state()))
+    assert gateway.hears(m.Offer).report.examples == grown.examples
+
+
+def test_a_plan_comes_before_data_that_have_changed(start: Start, gateway: Gateway, tmp_path: Path) -> None:
+    """Nothing of the round is lost, nor of the change: it is measured once the round is over."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    write_data(folder / "a.jsonl")
+    start(data=folder, data_check_s=0.05)
+    first = gateway.welcomes()
+    write_data(folder / "b.jsonl")
+    gateway.say(plan_for(seed_state()))
+    offer = gateway.hears(m.Offer)
+    gateway.pulls(offer)
+    gateway.say(m.Acknowledged(1, offer.update.sha256))
+    grown = first
+    while grown.examples == first.examples:
+        grown = gateway.hears(m.Ready)
+    assert grown.examples + grown.holdout == 2 * EXAMPLES
+
+
+def test_a_row_that_spoils_the_data_costs_rounds_and_not_the_agent(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    write_data(folder / "a.jsonl")
+    agent = start(data=folder, data_check_s=0.1)
+    first = gateway.welcomes()
+    (folder / "secret.jsonl").write_text('{"text": "secret", "label": "secret"}\n')
+    gateway.say(plan_for(seed_state()))
+    declined = gateway.hears(m.Declined)
+    assert declined.round == 1 and declined.reason.startswith("a data file, line 1: the field 'label' names no class")
+    assert "secret" not in declined.reason and not agent.ended
+    write_data(folder / "secret.jsonl")
+    grown = first
+    while grown.examples == first.examples:
+        grown = gateway.hears(m.Ready)
+    gateway.say(plan_for(seed_state(), round=2))
+    assert gateway.hears(m.Offer).report.examples == grown.examples
 
 
 def test_a_final_refusal_ends_the_agent_with_the_reason(start: Start, gateway: Gateway) -> None:

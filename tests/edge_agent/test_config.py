@@ -30,6 +30,14 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     assert config.data == Path("/srv/texts.jsonl")
 
 
+def test_an_entry_point_is_no_path_and_its_folder_is_one(tmp_path: Path) -> None:
+    entry = MINIMAL.replace("texts.jsonl", "python:plant.feed:rows")
+    config = load(write(tmp_path, f'data_path = "feed"\n{entry}'))
+    assert (str(config.data), config.data_path) == ("python:plant.feed:rows", tmp_path / "feed")
+    with pytest.raises(ConfigError, match=r"data: expected python:package\.module:function"):
+        load(write(tmp_path, MINIMAL.replace("texts.jsonl", "python:plant.feed")))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.data import LINE_LIMIT_BYTES, MIN_ROWS_FOR_HOLDOUT, Example, read_examples, split_holdout
+from edge_agent.data import (
+    LINE_LIMIT_BYTES,
+    MIN_ROWS_FOR_HOLDOUT,
+    Example,
+    Exceptions,
+    read_examples,
+    read_growing,
+    split_again,
+    split_holdout,
+)
 from edge_agent.wire.errors import DataError
 
 GOOD = b'{"text": "pump leaks", "label": "hydraulic"}\n'
@@ -181,3 +190,89 @@ def test_no_examples_cannot_be_split() -> None:
 def test_reading_imports_no_numpy() -> None:
     code = "import sys, edge_agent.data; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Files that are still written
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("d.jsonl", GOOD, 1),
+        ("d.jsonl", GOOD + b'{"text": "half', 1),
+        ("d.jsonl", GOOD + GOOD[:-1], 1),
+        ("d.jsonl", b"", 0),
+        ("d.csv", b"text,label\nleak,hydraulic\nhalf,hydr", 1),
+        ("d.csv", b'text,label\nleak,hydraulic\n"one\ntwo', 1),
+        ("d.csv", b"text,la", 0),
+        ("d.jsonl", GOOD + b'{"text": "\xc3', 1),
+    ],
+)
+def test_of_a_file_that_grows_only_whole_lines_are_read(tmp_path: Path, name: str, content: bytes, rows: int) -> None:
+    assert len(read_growing(written(tmp_path / name, content), CLASSES)) == rows
+
+
+def test_a_compressed_file_that_grows_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = written(tmp_path / "d.jsonl.gz", GOOD * 3)
+    whole = path.read_bytes()
+    for size in (0, *range(2, len(whole) + 1)):  # one byte alone is no gzip yet
+        path.write_bytes(whole[:size])
+        assert len(read_growing(path, CLASSES)) <= 3
+    assert len(read_growing(path, CLASSES)) == 3
+
+
+def test_a_whole_line_that_is_wrong_is_an_error_in_a_file_that_grows_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2: the field 'label' names no class"):
+        read_growing(written(tmp_path / "d.jsonl", GOOD + b'{"text": "a", "label": "b"}\n'), CLASSES)
+
+
+def test_what_is_told_of_an_error_is_without_the_files_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_examples(written(tmp_path / f"{SECRET}.jsonl", GOOD + b"{"), CLASSES)
+    assert caught.value.told.startswith("a data file, line 2: Input data was truncated")
+    assert SECRET in str(caught.value) and str(tmp_path) not in caught.value.told
+    assert "log" in DataError("anything of somebody else").told
+
+
+# The split of data that grow
+
+
+@given(st.lists(TEXTS, min_size=2, max_size=5), st.integers(0, 99), st.floats(0.01, 0.99))
+def test_while_rows_are_added_none_that_was_held_out_is_ever_trained(
+    parts: list[list[str]], seed: int, share: float
+) -> None:
+    known, before, rows = Exceptions(), set[str](), list[str]()
+    for part in parts:
+        rows += part
+        train, held, known = split_again(examples_of(rows), share=share, seed=seed, known=known)
+        now = {example.text for example in held}
+        assert before <= now and not before & {example.text for example in train}
+        assert train and (held or len(rows) < MIN_ROWS_FOR_HOLDOUT or len(set(rows)) < 2)
+        before = now
+
+
+@given(TEXTS, st.integers(0, 99), st.floats(0.01, 0.99))
+def test_the_first_split_is_the_one_that_knows_of_nothing(texts: list[str], seed: int, share: float) -> None:
+    examples = examples_of(texts)
+    parts = split_again(examples, share=share, seed=seed, known=Exceptions())
+    assert (parts.train, parts.holdout) == split_holdout(examples, share=share, seed=seed)
+    assert split_again(examples, share=share, seed=seed, known=parts.exceptions) == parts
+
+
+def test_an_exception_stays_where_it_was_put() -> None:
+    """Without it, the one that was taken for want of another would be trained once another comes."""
+    few = [text for text in (f"order {n}" for n in range(60)) if split_holdout(examples_of([text, text * 2]), seed=0)]
+    high = [text for text in few if text not in {e.text for e in split_holdout(examples_of(few), seed=0)[1]}][:8]
+    low = [text for text in few if text in {e.text for e in split_holdout(examples_of(few), seed=0)[1]}]
+    first = split_again(examples_of(high), share=0.15, seed=0, known=Exceptions())
+    (taken,) = {example.text for example in first.holdout}
+    forgetful = split_holdout(examples_of([*high, low[0]]), seed=0)
+    assert taken in {example.text for example in forgetful[0]}
+    second = split_again(examples_of([*high, low[0]]), share=0.15, seed=0, known=first.exceptions)
+    assert {taken, low[0]} == {example.text for example in second.holdout}
+
+
+def test_where_only_what_was_held_out_is_left_one_of_it_is_trained() -> None:
+    parts = split_again(examples_of([f"order {n}" for n in range(60)]), share=0.15, seed=0, known=Exceptions())
+    left = split_again(parts.holdout, share=0.15, seed=0, known=parts.exceptions)
+    assert len({example.text for example in left.train}) == 1

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.examples import Tokens, by_length, make_batch, read_local, shuffled, tokenise
+from edge_agent.data import Example, split_holdout
+from edge_agent.examples import SPLIT_SEED, Tokens, by_length, make_batch, read_local, shuffled, tokenise
 from edge_agent.tokenise import Tokeniser
 from edge_agent.wire.errors import DataError
 from edge_agent.wire.pack import TOKENIZER
@@ -68,7 +69,8 @@ def test_a_batch_is_padded_to_the_bucket_of_its_longest(tokeniser: Tokeniser) ->
 
 
 def test_labels_are_places_among_the_fleets_classes(tmp_path: Path, tokeniser: Tokeniser) -> None:
-    train, holdout = read_local(write_data(tmp_path / "texts.jsonl"), CLASSES, 0.2)
+    read = read_local(write_data(tmp_path / "texts.jsonl"), CLASSES)
+    train, holdout = split_holdout(read, share=0.2, seed=SPLIT_SEED)
     assert len(train) + len(holdout) == EXAMPLES and holdout
     tokens = tokenise(train, tokeniser, CLASSES)
     assert [CLASSES[label] for label in tokens.labels] == [example.label for example in train]
@@ -81,4 +83,34 @@ def test_no_examples_have_no_longest(tokeniser: Tokeniser) -> None:
 
 def test_a_foreign_label_names_the_file_and_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"texts\.jsonl, line 2"):
-        read_local(write_data(tmp_path / "texts.jsonl"), CLASSES[:1], 0.2)
+        read_local(write_data(tmp_path / "texts.jsonl"), CLASSES[:1])
+
+
+def test_a_folders_files_are_read_by_name_and_only_their_whole_lines(tmp_path: Path) -> None:
+    write_data(tmp_path / "b.jsonl", 3)
+    (tmp_path / "a.csv").write_text("text,label\nword1,belt\nword2,pu")
+    (tmp_path / ".c.jsonl").write_text("not JSON")
+    (tmp_path / "d.jsonl.part").write_text("not JSON")
+    read = read_local(tmp_path, CLASSES)
+    assert [example.text for example in read] == ["word1", *(f"word{i} word{10 + i} word{20 + i}" for i in range(3))]
+
+
+def test_a_folder_without_a_whole_line_has_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "word1"')
+    with pytest.raises(DataError, match=r"has no examples yet: put \.jsonl or \.csv files there") as caught:
+        read_local(tmp_path, CLASSES)
+    assert caught.value.told == "the data folder has no examples yet, in 1 files"
+
+
+def test_a_foreign_label_in_a_folder_names_its_file(tmp_path: Path) -> None:
+    write_data(tmp_path / "a.jsonl")
+    (tmp_path / "b.csv").write_text("text,label\nword1,gearbox\n")
+    with pytest.raises(DataError, match=r"b\.csv, line 2: .*names no class") as caught:
+        read_local(tmp_path, CLASSES)
+    assert "b.csv" not in caught.value.told and "gearbox" not in str(caught.value)
+
+
+def test_an_entry_point_is_called(tmp_path: Path) -> None:
+    (tmp_path / "examples_of_a_test.py").write_text("def rows():\n    yield 'word1', 'belt'\n")
+    data = Path("python:examples_of_a_test:rows")
+    assert read_local(data, CLASSES, tmp_path) == [Example("word1", "belt")]

@@ -325,7 +325,7 @@ def test_a_trainer_that_cannot_be_started_is_a_failure(tmp_path: Path, monkeypat
     assert isinstance(line, jobs.Failure) and "cannot be started" in line.reason
 
 
-def test_what_a_library_prints_is_logged_and_is_no_result(
+def test_what_a_library_prints_is_no_result_and_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = tmp_path / "python"
@@ -337,7 +337,43 @@ def test_what_a_library_prints_is_logged_and_is_no_result(
     monkeypatch.setattr("sys.executable", str(script))
     with caplog.at_level(logging.WARNING):
         assert run(jobs.MeasureJob(make_terms(tmp_path), 1, None)) == [jobs.TrainResult(3)]
-    assert "hello from a library" in caplog.text
+    assert "printed 21 bytes that are no result" in caplog.text and "hello" not in caplog.text
+
+
+def test_an_error_that_nobody_foresaw_tells_where_it_was_and_not_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import edge_agent.tokenise as one\n"
+        "def encode(self, texts):\n    raise KeyError(texts[0])\n"
+        "one.Tokeniser.encode = encode\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(jobs.__file__).parent.parent}")
+    (result,) = run(jobs.MeasureJob(make_terms(tmp_path), 1, None))
+    assert isinstance(result, jobs.Failure) and "ended with status 1 and no result" in result.reason
+    said = capfd.readouterr().err
+    assert "KeyError" in said and "sitecustomize.py:3 (encode)" in said and "word" not in said
+
+
+def test_examples_come_from_an_entry_point_that_only_the_trainer_calls(tmp_path: Path) -> None:
+    (tmp_path / "feed_of_a_test.py").write_text(
+        "import os, sys\n"
+        "def rows():\n"
+        "    assert any('trainer_process' in word for word in sys.orig_argv)\n"
+        "    print('not a result')\n"
+        "    for i in range(30):\n        yield {'text': f'word{i}', 'label': 'belt'}\n"
+    )
+    terms = make_terms(tmp_path, data="python:feed_of_a_test:rows", data_path=str(tmp_path))
+    (result,) = run(jobs.MeasureJob(terms, 1, CAPABILITY))
+    assert isinstance(result, jobs.MeasureResult) and result.examples + result.holdout == 30
+
+
+def test_of_data_that_are_wrong_the_coordinator_is_told_no_name(tmp_path: Path) -> None:
+    terms = make_terms(tmp_path)
+    Path(terms.data).write_text("{}\n")
+    (result,) = run(jobs.MeasureJob(terms, 1, None))
+    assert isinstance(result, jobs.Failure) and f"{terms.data}, line 1" in result.reason
+    assert result.told is not None and result.told.startswith("a data file, line 1: ")
 
 
 def test_a_trainer_that_ends_without_a_word_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,6 +233,12 @@ FRESH = State("0.1.0", None, 0)
 FETCHING = replace(FRESH, phase=Phase.FETCHING, online=True, welcomed=True, welcome=WELCOME)
 MEASURING = replace(FETCHING, phase=Phase.MEASURING, pack=SHA)
 READY = ev.Send(m.Ready(SHA, 300, 33, 41, 0, CAPABILITY))
+
+
+def ready_of(version: int) -> m.Ready:
+    return m.Ready(SHA, 300, 33, 41, version, CAPABILITY)
+
+
 KEPT = m.Finished(2, 0.9, 1, 2, 3)
 
 TRANSITIONS = {
@@ -284,6 +290,25 @@ TRANSITIONS = {
         replace(MEASURING, restarts=MOST_RESTARTS), ev.JobFailed("signal 9", killed=True), Phase.DONE,
         (ev.Send(m.Declined(0, "signal 9", None)), ev.Exit("signal 9")),
     ),
+    "tells less than it knows": (
+        training(), ev.JobFailed("a.csv, line 3", told="line 3"), Phase.IDLE, (ev.Send(m.Declined(1, "line 3", None)),),
+    ),
+    "has other data": (idle(), ev.DataChanged(), Phase.MEASURING, (ev.Measure(WELCOME),)),
+    "has other data while it trains": (training(), ev.DataChanged(), Phase.TRAINING, ()),
+    "has other data before it is ready": (MEASURING, ev.DataChanged(), Phase.MEASURING, ()),
+    "measured again": (idle(2, phase=Phase.MEASURING), MEASURED, Phase.IDLE, (ev.Send(ready_of(2)),)),
+    "cannot measure again": (idle(phase=Phase.MEASURING), ev.JobFailed("line 3"), Phase.IDLE, ()),
+    "is killed while it measures again": (
+        idle(phase=Phase.MEASURING), ev.JobFailed("signal 9", killed=True), Phase.MEASURING, (ev.Measure(WELCOME),),
+    ),
+    "gets a plan while it measures again": (
+        idle(phase=Phase.MEASURING), plan_of(0), Phase.CATCHING_UP, (ev.StopJob(), ev.Fetch(())),
+    ),
+    "gets the final while it measures again": (
+        idle(phase=Phase.MEASURING), final_of(2), Phase.CATCHING_UP, (ev.StopJob(), ev.Fetch(())),
+    ),
+    "gets an old plan while it measures again": (idle(2, phase=Phase.MEASURING), plan_of(1), Phase.MEASURING, ()),
+    "gets a plan while it measures": (MEASURING, plan_of(0), Phase.MEASURING, ()),
     "is asked again": (offering(), plan_of(0, 1), Phase.OFFERING, (ev.Send(offer_of(plan_of(0))),)),
     "is asked for another round while offering": (
         offering(), plan_of(1), Phase.OFFERING, (ev.Send(offer_of(plan_of(0))),),

@@ -6,12 +6,18 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_agent import jobs
+from edge_agent.data import Example, split_holdout
+from edge_agent.examples import Tokens
+from edge_agent.midway import round_key
+from edge_agent.prefix import key_of
+from edge_agent.wire import cost
 from edge_agent.wire import state as states
 from edge_agent.wire.errors import PayloadError, StoreError
-from edge_agent.workspace import Workspace, check_digest
-from tests.agents import TRAINING, make_terms, make_welcome, seed_state
+from edge_agent.workspace import Workspace, check_digest, rows_below
+from tests.agents import TRAINING, make_terms, make_welcome, plan_for, seed_state
 from tests.disks import GARBAGE, damage
-from tests.runs import make_state
+from tests.runs import CAPABILITY, make_state
 
 
 @pytest.fixture
@@ -91,3 +97,43 @@ def test_the_terms_choose_the_engine(tmp_path: Path) -> None:
     terms = make_terms(tmp_path, engine="torch", torch_device="cpu")
     assert type(Workspace(terms).engine).__name__ == "TorchEngine"
     assert type(Workspace(msgspec.structs.replace(terms, engine="onnx")).engine).__name__ == "BlockwiseEngine"
+
+
+def ids_of(tokens: Tokens) -> set[tuple[int, ...]]:
+    return {tuple(ids.tolist()) for ids in tokens.ids}
+
+
+def test_what_was_held_out_stays_so_when_data_come_and_the_process_is_another(tmp_path: Path) -> None:
+    """Eight texts of which none would be held out by its draw: one is, and stays so beside one that is drawn."""
+    texts = [f"word{a} word{b}" for a in range(12) for b in range(12)]
+    drawn = {example.text for example in split_holdout([Example(text, "belt") for text in texts], share=0.2, seed=0)[1]}
+    high, low = [text for text in texts if text not in drawn][:8], sorted(drawn)[:1]
+    terms = make_terms(tmp_path)
+    data = tmp_path / "grows.jsonl"
+    terms = msgspec.structs.replace(terms, data=str(data))
+    sides = []
+    for rows in (high, [*high, *low]):
+        data.write_text("".join(f'{{"text": "{text}", "label": "belt"}}\n' for text in rows))
+        space = Workspace(terms)
+        train, holdout = space.examples(16)
+        space.store.close()
+        sides.append((ids_of(train), ids_of(holdout)))
+    (_, held), (train, now_held) = sides
+    assert len(held) == 1 and len(now_held) == 2
+    assert held <= now_held and not held & train
+
+
+def test_what_is_kept_by_place_is_of_no_use_once_a_row_came(tmp_path: Path) -> None:
+    """A row in front moves all others: their states, and a round that was interrupted, are others then."""
+    terms = make_terms(tmp_path, prefix_limit_bytes=2**20)
+    data = Path(terms.data)
+    state, job = seed_state(), jobs.TrainJob(terms, plan_for(seed_state()), (), CAPABILITY)
+    plan = cost.ChosenPlan(8, 0, 16, 0, 1, 1.0)
+    names, keys = [], []
+    for row in ("", '{"text": "word9 word9", "label": "belt"}\n'):
+        data.write_text(row + data.read_text())
+        space = Workspace(terms)
+        tokens, _ = space.examples(16)
+        names.append(key_of(b"", 1.0, space.layout, rows_below(state, 1), 1, tokens))
+        keys.append(round_key(job, plan, tokens))
+    assert names[0] != names[1] and keys[0] != keys[1]

@@ -50,8 +50,8 @@ _EVENT = msgspec.json.Decoder(events.AnyEvent)
 
 @dataclass
 class Settings:
-    """What a test may change of its fleet. `round`, `head`, `training`, `broker`, `ranks`, `objectives` are further
-    lines of those tables."""
+    """What a test may change of its fleet. `round`, `head`, `training`, `broker`, `ranks`, `objectives`, `guard` are
+    further lines of those tables."""
 
     rounds: int = ROUNDS
     seed: int = 0
@@ -71,6 +71,9 @@ class Settings:
     """That table of every agent."""
     ranks: Mapping[str, Any] = field(default_factory=dict)
     objectives: Mapping[str, Any] = field(default_factory=dict)
+    guard: Mapping[str, Any] = field(default_factory=dict)
+    agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Further lines of single agents, by name."""
     brokers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further lines of the `broker` table of single processes, by name."""
     prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -299,6 +302,7 @@ class Fleet:
             },
             "head": {**({"start": "seed"} if settings.rounds == 1 else {}), **settings.head},
             "objectives": settings.objectives,
+            "guard": settings.guard,
             "training": {"batch_size": 8, "max_tokens": 16, "lr_head": 0.02, **settings.training},
         }  # fmt: skip
 
@@ -312,6 +316,7 @@ class Fleet:
             "data": "train.jsonl",
             "state_dir": "state",
             **replay,
+            **settings.agents.get(name, {}),
             "memory": {"budget_bytes": settings.budgets.get(name, BUDGET_BYTES)},
             "training": settings.local_training,
             "broker": {"port": self.port, "password_file": "../password", **self._broker_settings(name)},
