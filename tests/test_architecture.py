@@ -32,6 +32,7 @@ _WALL_CLOCK = re.compile(
 
 TESTED_WITH = {
     "deploy/cli/agent.py": "tests/system/test_cli.py",
+    "deploy/cli/agent_update.py": "tests/system/test_updates.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",
     "deploy/cli/main.py": "tests/system/test_cli.py",
@@ -43,12 +44,18 @@ TESTED_WITH = {
     "profiling/soak/gateway.py": "tests/profiling/soak/test_run.py",
     "profiling/soak/host.py": "tests/profiling/soak/test_run.py",
     "edge_agent/session_events.py": "tests/edge_agent/test_session.py",
+    "edge_agent/updating/installed.py": "tests/system/test_updates.py",
     "edge_agent/trainer_process.py": "tests/edge_agent/test_jobs.py",
     "edge_agent/wire/mqtt_connection.py": "tests/wire/test_mqtt.py",
 }
 """Modules that are one matter with another, or need real processes: where their tests are instead."""
 
-ONLY_NAMES = {"coordinator/events.py", "edge_agent/engine/protocol.py", "edge_agent/wire/errors.py"}
+ONLY_NAMES = {
+    "coordinator/events.py",
+    "edge_agent/engine/protocol.py",
+    "edge_agent/updating/releases.py",
+    "edge_agent/wire/errors.py",
+}
 """Modules of names and structures, in which there is nothing to test."""
 
 

@@ -1,21 +1,27 @@
 """Rollouts on disk, in `rollouts.db` of the fleet folder; the enrolment service and the command line both open it.
 
-What the service calls: `release_for` where a board asks for orders, `take_report` where it says how one went.
+The service calls `RolloutDesk`: `release_for` where a board asks for orders, `take_report` where it says how one went.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from coordinator.enrolment import rollout as r
 from edge_agent.wire.database import Database
-from edge_agent.wire.errors import ConfigError, PayloadError
+from edge_agent.wire.errors import MALFORMED, ConfigError, PayloadError
 from edge_agent.wire.updates import Facts, Kind, ReleaseOrder, UpdateReport
+
+T = TypeVar("T")
 
 FILE = "rollouts.db"
 KINDS: tuple[Kind, ...] = ("agent", "pack")
@@ -37,6 +43,32 @@ class Board(msgspec.Struct, frozen=True):
     device: str
     facts: Facts
     asked_s: float
+
+
+@dataclass(frozen=True)
+class RolloutDesk:
+    """The enrolment service's way in: raw requests, each answered by the thread that asks. `path` is the database."""
+
+    path: Path
+
+    def release_for(self, device: str, said: Mapping[str, str]) -> ReleaseOrder | None:
+        """The order for `device`, which said in its question what it runs; None where it did not say it.
+
+        Raises:
+            PayloadError: what it said are no facts.
+            StoreError: the database cannot be used.
+        """
+        if not said:
+            return None
+        facts = _read(lambda: msgspec.convert(dict(said), Facts), "a question for orders")
+        with closing(RolloutStore(self.path)) as store:
+            return store.release_for(device, facts)
+
+    def take_report(self, device: str, report: bytes) -> None:
+        """Notes a report (JSON). Raises PayloadError as `RolloutStore.take_report`, or if it is none; StoreError."""
+        told = _read(lambda: msgspec.json.decode(report, type=UpdateReport), "a report on a release")
+        with closing(RolloutStore(self.path)) as store:
+            store.take_report(device, told)
 
 
 class RolloutStore(Database):
@@ -124,12 +156,13 @@ class RolloutStore(Database):
             loaded = [entry for number in numbers if (entry := self._load(db, number)) is not None]
             return [self._ticked(db, entry, now_s) for entry in loaded]
 
-    def boards(self) -> list[Board]:
-        """The boards that have asked for orders, by name."""
-        rows = self._all("SELECT device, CAST(facts AS BLOB), asked_s FROM boards ORDER BY device")
+    def boards(self, within_s: float = math.inf) -> list[Board]:
+        """The boards that have asked for orders within so many seconds, by name."""
+        since_s = self._clock() - within_s
+        query = "SELECT device, CAST(facts AS BLOB), asked_s FROM boards WHERE asked_s >= ? ORDER BY device"
         return [
             Board(device, self.read(facts, Facts, f"what {device} runs", _REMEDY), asked_s)
-            for device, facts, asked_s in rows
+            for device, facts, asked_s in self._all(query, since_s)
         ]
 
     def forget(self, device: str) -> None:
@@ -158,6 +191,13 @@ class RolloutStore(Database):
         if rollout != entry.rollout:
             db.execute("UPDATE rollouts SET state = ? WHERE number = ?", (_encode(rollout), entry.number))
         return Entry(entry.number, rollout)
+
+
+def _read(decode: Callable[[], T], what: str) -> T:
+    try:
+        return decode()
+    except MALFORMED as error:
+        raise PayloadError(f"expected {what}: {error}; update the board, or the gateway") from error
 
 
 def _encode(rollout: r.Rollout) -> bytes:

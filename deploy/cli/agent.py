@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from deploy.cli import agent_update
+
 _RUN = """\
 Runs the agent until the coordinator dismisses it, or Ctrl-C. It joins the fleet, fetches the model pack, measures
 this device, and takes part in rounds. Started again, it goes on where it was.
@@ -29,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     doctor_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
     doctor_parser.add_argument("--json", action="store_true", help="one JSON object a finding, a line each")
     doctor_parser.set_defaults(run=doctor)
+    agent_update.add_to(commands)
 
 
 def run(args: argparse.Namespace) -> int:

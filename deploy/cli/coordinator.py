@@ -1,4 +1,4 @@
-"""`rankfleet coordinator`: runs the coordinator of a fleet."""
+"""`rankfleet coordinator`: runs the coordinator of a fleet, and updates its boards."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import msgspec
+
+from deploy.cli import rollout
 
 _RUN = """\
 Runs the rounds of a fleet to their end, then hands the final model to the devices. Stopped and started again, it goes
@@ -22,6 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
     run_parser.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     run_parser.set_defaults(run=run)
+    rollout.add_to(commands)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator.enrolment import rollout as r
-from coordinator.enrolment.rollout_store import FILE, RolloutStore
+from coordinator.enrolment.rollout_store import FILE, RolloutDesk, RolloutStore
 from edge_agent.wire.errors import ConfigError, PayloadError, StoreError
 from edge_agent.wire.updates import Facts, UpdateReport
 
@@ -110,6 +111,9 @@ def test_boards_are_known_from_their_questions_until_they_are_forgotten(store: R
         ("a", FACTS, clock.now_s),
         ("b", FACTS, clock.now_s),
     ]
+    clock.now_s += 100.0
+    store.release_for("b", FACTS)
+    assert [board.device for board in store.boards(within_s=99.0)] == ["b"]
     store.forget("a")
     assert [board.device for board in store.boards()] == ["b"]
 
@@ -120,6 +124,29 @@ def test_a_damaged_rollout_is_named(store: RolloutStore) -> None:
         db.execute("UPDATE rollouts SET state = x'c1'")
     with pytest.raises(StoreError, match="rollout 1 cannot be read"):
         store.entries()
+
+
+def test_the_service_hands_over_what_boards_say(tmp_path: Path) -> None:
+    RolloutStore(tmp_path / FILE).start(AGENT, TERMS, GROUPS)
+    desk = RolloutDesk(tmp_path / FILE)
+    assert desk.release_for("a", {}) is None
+    order = desk.release_for("a", msgspec.structs.asdict(FACTS))
+    assert order is not None
+    desk.take_report("a", msgspec.json.encode(said("failed")))
+    (entry,) = RolloutStore(tmp_path / FILE).entries()
+    assert entry.rollout.devices["a"].outcome == "failed"
+
+
+@pytest.mark.parametrize("facts", [{"version": "1.0"}, {"version": "new", "machine": "aarch64", "python": "3.11"}])
+def test_a_question_that_is_none_is_refused(facts: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(PayloadError, match="a question for orders"):
+        RolloutDesk(tmp_path / FILE).release_for("a", facts)
+
+
+@pytest.mark.parametrize("report", [b"{", b"{}", b'{"outcome":"installed"}'])
+def test_a_report_that_is_none_is_refused(report: bytes, tmp_path: Path) -> None:
+    with pytest.raises(PayloadError, match="a report on a release"):
+        RolloutDesk(tmp_path / FILE).take_report("a", report)
 
 
 def _report(path: Path, names: list[str]) -> None:
