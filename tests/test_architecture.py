@@ -20,6 +20,7 @@ RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 
 DATES = {
     "coordinator/enrolment/shelf.py",
+    "coordinator/enrolment/rollout_store.py",
     "coordinator/levels.py",
     "deploy/cli/enrolment.py",
     "deploy/cli/gateway.py",
@@ -28,7 +29,7 @@ DATES = {
     "profiling/experiments/loop.py",
 }
 """Modules that write a date into a record or a certificate, that ask whether the date is right, or whether a file has
-changed."""
+changed, or whose limits are days, which go on while the machine is off."""
 STAMPS = {"edge_agent/data_files.py"}
 """Modules that compare the times at which files changed, with each other alone."""
 _WALL_CLOCK = re.compile(
@@ -43,6 +44,7 @@ TESTED_WITH = {
     "coordinator/enrolment/views.py": "tests/coordinator/enrolment/test_service.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
     "deploy/cli/bundle.py": "tests/deploy/cli/test_deploy.py",
+    "deploy/cli/agent_update.py": "tests/system/test_updates.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",
     "deploy/cli/main.py": "tests/system/test_cli.py",
@@ -55,6 +57,7 @@ TESTED_WITH = {
     "profiling/soak/host.py": "tests/profiling/soak/test_run.py",
     "edge_agent/releases/__main__.py": "tests/edge_agent/releases/test_options.py",
     "edge_agent/session_events.py": "tests/edge_agent/test_session.py",
+    "edge_agent/updating/installed.py": "tests/system/test_updates.py",
     "edge_agent/trainer_process.py": "tests/edge_agent/test_jobs.py",
     "edge_agent/wire/mqtt_connection.py": "tests/wire/test_mqtt.py",
 }
@@ -66,6 +69,7 @@ ONLY_NAMES = {
     "edge_agent/releases/limits.py",
     "edge_agent/wire/errors.py",
     "edge_agent/wire/malformed.py",
+    "edge_agent/updating/releases.py",
 }
 """Modules of names and structures, in which there is nothing to test."""
 

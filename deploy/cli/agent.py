@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from deploy.cli import agent_update
 from edge_agent.releases.options import add_operations
 
 _RUN = """\
@@ -32,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     doctor_parser.add_argument("--json", action="store_true", help="one JSON object a finding, a line each")
     doctor_parser.set_defaults(run=doctor)
     add_operations(commands)
+    agent_update.add_to(commands)
 
 
 def run(args: argparse.Namespace) -> int:

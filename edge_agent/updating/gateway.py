@@ -1,0 +1,128 @@
+"""The gateway's enrolment service, as an updater asks it: HTTPS with the device's certificate, by the standard library.
+
+The authority of the fleet is the only one that is trusted; no proxy is used and no redirection followed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import msgspec
+
+from edge_agent.updating.settings import UpdaterConfig
+from edge_agent.wire.errors import ConfigError, EnrolmentError, FetchError
+from edge_agent.wire.updates import Facts, Orders, UpdateReport, read_orders
+
+ANSWER_S = 60.0
+"""Longest silence of the gateway within one answer."""
+MOST_ANSWER_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
+_LOST = (OSError, http.client.HTTPException)
+
+
+class RefusedError(EnrolmentError):
+    """The gateway answered, and will answer the same again."""
+
+
+class Gateway:
+    """One device's view of it. Raises ConfigError where the device's files cannot be used."""
+
+    def __init__(self, config: UpdaterConfig) -> None:
+        self._url = config.gateway.url.rstrip("/")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        files = config.broker
+        try:
+            context.load_verify_locations(files.ca_file)
+            context.load_cert_chain(files.certificate_file, files.key_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"cannot use the device's certificates beside {files.key_file}: {error}") from error
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), _NoRedirection(), urllib.request.HTTPSHandler(context=context)
+        )
+
+    def orders(self, facts: Facts) -> Orders:
+        """What this board is to do.
+
+        Raises:
+            EnrolmentError: the gateway cannot be asked, or refuses us (RefusedError).
+            ProtocolError: its answer is none.
+        """
+        query = urllib.parse.urlencode(msgspec.structs.asdict(facts))
+        with self._open(urllib.request.Request(f"{self._url}/v1/orders?{query}")) as answer:
+            return read_orders(self._body(answer))
+
+    def report(self, report: UpdateReport) -> None:
+        """Hands a report over; it returns when the gateway has it. Raises EnrolmentError as `orders`."""
+        request = urllib.request.Request(
+            f"{self._url}/v1/reports", msgspec.json.encode(report), {"Content-Type": "application/json"}, method="POST"
+        )
+        with self._open(request) as answer:
+            self._body(answer)
+
+    def bundle(self, name: str, offset: int) -> Iterator[tuple[int, bytes]]:
+        """A bundle's bytes from `offset` on, as (place, chunk); from 0 on where the gateway knows no ranges.
+
+        Raises:
+            EnrolmentError: the connection was lost, or refused.
+            FetchError: the gateway has no such bundle.
+        """
+        request = urllib.request.Request(f"{self._url}/v1/bundles/{urllib.parse.quote(name)}")
+        request.add_header("Range", f"bytes={offset}-")
+        with self._open(request) as answer:
+            place = offset if answer.status == http.client.PARTIAL_CONTENT else 0
+            told = answer.headers.get("Content-Range", f"bytes {place}-")
+            if not told.startswith(f"bytes {place}-"):
+                raise EnrolmentError(f"{self._url}: asked for bytes from {place} on, got {told!r}: try again")
+            while chunk := self._read(answer, CHUNK_BYTES):
+                yield place, chunk
+                place += len(chunk)
+
+    def _body(self, answer: IO[bytes]) -> bytes:
+        data = b""
+        while len(data) <= MOST_ANSWER_BYTES and (part := self._read(answer, CHUNK_BYTES)):
+            data += part
+        if len(data) > MOST_ANSWER_BYTES:
+            raise EnrolmentError(f"{self._url}: expected an answer of at most {MOST_ANSWER_BYTES} bytes, got more")
+        return data
+
+    def _read(self, answer: IO[bytes], limit_bytes: int) -> bytes:
+        try:
+            return answer.read(limit_bytes)
+        except _LOST as error:
+            raise EnrolmentError(f"{self._url}: the connection was lost ({error}); the next run goes on") from error
+
+    @contextmanager
+    def _open(self, request: urllib.request.Request) -> Iterator[http.client.HTTPResponse]:
+        try:
+            answer: http.client.HTTPResponse = self._opener.open(request, timeout=ANSWER_S)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refusal(error, request.selector) from error
+        except _LOST as error:
+            reason = getattr(error, "reason", error)
+            raise EnrolmentError(
+                f"{self._url} cannot be asked: {reason}; check gateway.url, this clock and the gateway's firewall"
+            ) from error
+        with answer:
+            yield answer
+
+    def _refusal(self, error: urllib.error.HTTPError, path: str) -> EnrolmentError | FetchError:
+        said = f"{self._url}{path.partition('?')[0]} answers {error.code} {error.reason}"
+        if error.code == http.client.NOT_FOUND and path.startswith("/v1/bundles/"):
+            return FetchError(f"{said}: the gateway has no such bundle; put it into the fleet's folder of releases")
+        if error.code in (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS) or error.code >= 500:
+            return EnrolmentError(f"{said}: try again later")
+        return RefusedError(f"{said}: is this device enrolled, and its certificate neither expired nor revoked?")
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        """None makes an error of a redirection."""
