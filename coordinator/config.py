@@ -192,6 +192,11 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
     topics.check_name(config.fleet, f"{path}: fleet")
     if len(set(config.classes)) < max(2, len(config.classes)):
         raise ConfigError(f"{path}: classes must be two or more different names, got {list(config.classes)}")
+    if config.users_file is not None and config.broker.ca_file is not None:
+        raise ConfigError(
+            f"{path}: users_file starts the embedded broker, which has no TLS, and broker.ca_file asks for it: leave out "
+            "one of them; an enrolled fleet has Mosquitto (docs/gateway.md)"
+        )
     if config.round.quorum > config.round.expected:
         raise ConfigError(
             f"{path}: round.quorum ({config.round.quorum}) is more than round.expected ({config.round.expected}): "
