@@ -191,6 +191,7 @@ def load(path: Path) -> CoordinatorConfig:
 
 def _check(path: Path, config: CoordinatorConfig) -> None:
     topics.check_name(config.fleet, f"{path}: fleet")
+    _check_broker(path, config)
     if len(set(config.classes)) < max(2, len(config.classes)):
         raise ConfigError(f"{path}: classes must be two or more different names, got {list(config.classes)}")
     if config.round.quorum > config.round.expected:
@@ -217,6 +218,14 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
         raise ConfigError(
             f"{path}: ranks.warmup_rounds ({config.ranks.warmup_rounds}) and ranks.final_rounds "
             f"({config.ranks.final_rounds}) must leave at least one of round.rounds ({config.round.rounds}) for pruning"
+        )
+
+
+def _check_broker(path: Path, config: CoordinatorConfig) -> None:
+    if config.users_file is not None and config.broker.ca_file is not None:
+        raise ConfigError(
+            f"{path}: users_file starts the embedded broker, which has no TLS, and broker.ca_file asks for it: leave out "
+            "one of them; an enrolled fleet has Mosquitto (docs/gateway.md)"
         )
 
 

@@ -21,6 +21,7 @@ from .folder import FleetFolder
 
 OLDEST = (2, 0)
 PLUGINS_SINCE = (2, 1)
+PLUGINS_ONLY = (3, 0)
 QUEUED_MESSAGES = 1000
 QUEUED_BYTES = 16 * 2**20
 """What may wait for one client that is slow or away: more than it ever asks for at once."""
@@ -54,7 +55,10 @@ def installed() -> Mosquitto:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{binary} cannot be run ({error}); {_INSTALL}") from error
     version = parse_version(done.stdout + done.stderr)
-    return Mosquitto(binary, version, _acl_plugin(binary) if version >= PLUGINS_SINCE else None)
+    plugin = _acl_plugin(binary) if version >= PLUGINS_SINCE else None
+    if plugin is None and version >= PLUGINS_ONLY:
+        raise ConfigError(f"the plugin {_ACL_PLUGIN} of {binary} was not found, without which it has no access lists")
+    return Mosquitto(binary, version, plugin)
 
 
 def parse_version(said: str) -> tuple[int, int]:

@@ -191,3 +191,17 @@ def test_a_cohort_below_the_quorum_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rule", "left_out"), [("mean", None), ("trimmed_mean", 0.2), ("median", 0.5)])
 def test_the_rule_of_aggregation_says_how_much_is_left_out(tmp_path: Path, rule: str, left_out: float | None) -> None:
     assert load(write(tmp_path, f'[aggregation]\nrule = "{rule}"')).aggregation.left_out == left_out
+
+
+def test_the_embedded_broker_and_tls_exclude_each_other(tmp_path: Path) -> None:
+    path = write(tmp_path, '[broker]\nca_file = "ca.pem"')
+    path.write_text('users_file = "users"\n' + path.read_text())
+    with pytest.raises(ConfigError, match="the embedded broker, which has no TLS"):
+        load(path)
+
+
+def test_the_file_of_revoked_devices_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text('revoked_file = "tls/revoked-devices"\n' + path.read_text())
+    assert load(path).revoked_file == tmp_path / "tls" / "revoked-devices"
+    assert decode(encode(load(path))) == load(path)

@@ -177,16 +177,34 @@ def test_where_there_is_no_mosquitto_it_is_said_how_to_install_it(monkeypatch: p
         installed()
 
 
-def test_the_plugin_of_2_1_is_found_beside_the_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binary, plugin = tmp_path / "sbin" / "mosquitto", tmp_path / "lib" / "x86_64-linux-gnu" / "mosquitto_acl_file.so"
-    for path in (binary, plugin):
-        path.parent.mkdir(parents=True)
-    binary.write_text("#!/bin/sh\necho mosquitto version 2.1.2\n")
+def fake(root: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that says it is that version."""
+    binary = root / "sbin" / "mosquitto"
+    binary.parent.mkdir()
+    binary.write_text(f"#!/bin/sh\necho mosquitto version {version}\n")
     binary.chmod(0o755)
-    plugin.touch()
     monkeypatch.setattr(broker_config, "_LIBRARIES", ())
     monkeypatch.setattr(broker_config.shutil, "which", lambda name: str(binary))
+    return binary
+
+
+@pytest.mark.parametrize("below", ["lib", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu/mosquitto"])
+def test_the_plugin_of_2_1_is_found_where_systems_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    binary, plugin = fake(tmp_path, "2.1.2", monkeypatch), tmp_path / below / "mosquitto_acl_file.so"
+    assert installed() == Mosquitto(binary, (2, 1), None), "it still takes the file without"
+    plugin.parent.mkdir(parents=True)
+    plugin.touch()
     assert installed() == Mosquitto(binary, (2, 1), plugin)
+
+
+def test_a_broker_that_has_access_lists_in_a_plugin_only_is_refused_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path, "3.0.0", monkeypatch)
+    with pytest.raises(ConfigError, match=r"mosquitto_acl_file\.so of .* was not found"):
+        installed()
 
 
 def test_a_path_that_would_be_another_line_is_refused() -> None:
