@@ -15,11 +15,12 @@ from deploy.board.wheels import Target
 from edge_agent.releases.bundle import unpack
 from edge_agent.wire import pack
 from edge_agent.wire.errors import ConfigError, FetchError, StoreError
-from tests.deploy.board.test_installer import CA, FLEET
 from tests.deploy.board.test_wheels import make_wheel
+from tests.gateways import CA
 from tests.models import tiny_pack
 
 PI = Target("aarch64", "3.11")
+FLEET = Fleet(CA, "https://gateway:8443", "depot")
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def test_a_bundle_is_published_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", [Target("armv7l", "3.11"), Target("aarch64", "3.9"), Target("aarch64", "3")])
 def test_boards_that_are_not_supported_are_refused(target: Target) -> None:
-    with pytest.raises(ConfigError, match="expected a target of aarch64, x86_64 and a Python of 3.10, 3.11"):
+    with pytest.raises(ConfigError, match=r"expected a target of aarch64, x86_64 and a Python of 3\.10, 3\.11"):
         check(target)
 
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
 import shutil
-import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,59 +20,17 @@ from edge_agent.releases.bundle import Manifest
 from edge_agent.wire.errors import ConfigError
 from tests.bundles import PYTHON, small_bundle
 from tests.edge_agent.releases.boards import version_of
+from tests.gateways import CA, Gateway, serving
 from tests.models import tiny_pack
 
-AUTHORITY = Authority.create("depot", datetime.now(timezone.utc))
-CA = AUTHORITY.certificate_pem.decode()
 FLEET = Fleet(CA, "https://127.0.0.1:9", "depot", 9883)
 BOOKWORM = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'
 
 
-@dataclass
-class Gateway:
-    """A gateway that has bundles, over TLS."""
-
-    folder: Path
-    port: int = 0
-    bundles: list[dict[str, object]] = field(default_factory=list)
-
-    def publish(self, version: str, sha256: str | None = None) -> None:
-        path = small_bundle(self.folder, version)
-        digest = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
-        told = {"name": path.name, "sha256": digest, "bytes": path.stat().st_size, "version": version}
-        self.bundles.append({**told, "machine": platform.machine(), "python": PYTHON})
-
-    def installer(self, authority: Authority = AUTHORITY) -> str:
-        return render(Fleet(authority.certificate_pem.decode(), f"https://127.0.0.1:{self.port}", "depot"))
-
-
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    made = Gateway(tmp_path / "gateway")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = made.folder / self.path.removeprefix("/v1/bundles/")
-            known = self.path == "/v1/bundles" or path.is_file()
-            self.send_response(200 if known else 404)
-            self.end_headers()
-            self.wfile.write(path.read_bytes() if path.is_file() else json.dumps(made.bundles).encode())
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Nothing is logged."""
-
-    pair = AUTHORITY.server(["127.0.0.1"], datetime.now(timezone.utc))
-    pem = tmp_path / "server.pem"
-    pem.write_bytes(pair.certificate_pem + pair.key_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    made.port = server.server_port
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield made
-    server.shutdown()
-    server.server_close()
+    with serving(tmp_path / "gateway") as made:
+        yield made
 
 
 class Board:
@@ -196,9 +149,9 @@ def test_without_a_token_it_asks_for_one(board: Board) -> None:
 
 
 def test_it_installs_from_the_gateway_upgrades_and_leaves_nothing(board: Board, gateway: Gateway) -> None:
-    before = {path for path in board.root.rglob("*")}
+    before = set(board.root.rglob("*"))
     for version in ("0.9", "0.10"):
-        gateway.publish(version)
+        gateway.publish(small_bundle(gateway.folder, version))
     board.script.write_text(gateway.installer())
     done = board.run("--no-join", "--device", "pi-7", "--budget-mib", "300")
     assert done.returncode == 0, done.stderr
@@ -206,18 +159,18 @@ def test_it_installs_from_the_gateway_upgrades_and_leaves_nothing(board: Board, 
     config = (board.root / "etc" / "rankfleet" / "agent.toml").read_text()
     assert 'device = "pi-7"' in config and f"budget_bytes = {300 * 2**20}" in config
     assert (board.root / "var/lib/rankfleet/identity/ca.pem").read_text() == CA.strip() + "\n"
-    gateway.publish("0.11")
+    gateway.publish(small_bundle(gateway.folder, "0.11"))
     done = board.run("--upgrade")
     assert done.returncode == 0 and version_of(board.current) == "0.11", done.stderr
     done = board.run("--uninstall", "--purge")
     assert done.returncode == 0, done.stderr
-    left = {path for path in board.root.rglob("*")} - before
+    left = set(board.root.rglob("*")) - before
     assert not [path for path in left if "rankfleet" in str(path.relative_to(board.root))]
     assert "nothing is installed" in board.run("--uninstall", "--purge").stderr
 
 
 def test_a_gateway_that_is_not_the_fleets_is_not_believed(board: Board, gateway: Gateway) -> None:
-    gateway.publish("1")
+    gateway.publish(small_bundle(gateway.folder, "1"))
     board.script.write_text(gateway.installer(Authority.create("depot", datetime.now(timezone.utc))))
     assert "is not the one of this fleet, or the clock is wrong" in board.refuses()
     board.script.write_text(render(FLEET))
@@ -227,7 +180,7 @@ def test_a_gateway_that_is_not_the_fleets_is_not_believed(board: Board, gateway:
 def test_a_bundle_that_arrives_altered_or_is_missing_is_refused(board: Board, gateway: Gateway) -> None:
     board.script.write_text(gateway.installer())
     assert "rankfleet deploy bundle --target" in board.refuses()
-    gateway.publish("1", sha256="0" * 64)
+    gateway.publish(small_bundle(gateway.folder, "1"), sha256="0" * 64)
     assert "did not arrive as it was sent" in board.refuses()
 
 
@@ -264,7 +217,6 @@ def test_a_stick_that_is_damaged_or_for_other_boards_is_refused(board: Board, tm
 def test_names_in_the_list_of_bundles_cannot_lead_elsewhere(board: Board, gateway: Gateway) -> None:
     told = {"sha256": "0" * 64, "bytes": 1, "version": "1", "machine": platform.machine(), "python": PYTHON}
     gateway.bundles.append({**told, "name": "../../etc/passwd; reboot"})
-    gateway.folder.mkdir()
     board.script.write_text(gateway.installer())
     assert "has no agent for" in board.refuses()
 

@@ -9,6 +9,7 @@ import pytest
 from deploy.board import bundle
 from deploy.cli.main import main
 from tests.deploy.board.test_wheels import make_wheel
+from tests.gateways import CA
 
 
 @pytest.mark.parametrize("command", [["deploy"], ["deploy", "bundle"]])
@@ -27,8 +28,6 @@ def test_a_kind_of_board_that_is_not_supported_is_named(tmp_path: Path, capsys: 
 def test_a_fleets_folder_gets_the_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.deploy.board.test_installer import CA  # noqa: PLC0415
-
     monkeypatch.setattr(bundle, "own_wheel", lambda folder: make_wheel(folder, "rankfleet", "1.2"))
     monkeypatch.setattr(bundle, "collect", lambda own, target, constraints, folder: [])
     for name in ("authority", "releases"):
