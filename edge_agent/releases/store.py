@@ -118,8 +118,12 @@ def _known(board: Board, manifest: bundle.Manifest) -> Release | None:
 
 def _make(board: Board, unpacked: Path, manifest: bundle.Manifest) -> Release:
     release = Release(manifest.version, manifest.digest, board.releases / manifest.version)
-    make(release.folder, unpacked, manifest.version)
-    self_test(release.folder)
+    try:
+        make(release.folder, unpacked, manifest.version)
+        self_test(release.folder)
+    except ReleaseError:
+        durable.remove_tree(release.folder)
+        raise
     # Everything must be on the disk before the file that says so.
     os.sync()
     told = {"version": release.version, "digest": release.digest, "python": manifest.python}
