@@ -39,6 +39,13 @@ class LocalTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     """Seconds of training between checkpoints, from which an interrupted round goes on; 0 keeps none."""
 
 
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fleet's enrolment service, which knows this device by the certificate of `[broker]`."""
+
+    url: str = ""
+    """`https://HOST:PORT`; empty: there is none."""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One agent on one board."""
 
@@ -50,6 +57,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: MemorySettings = MemorySettings()
     prefix: PrefixSettings = PrefixSettings()
     training: LocalTrainingSettings = LocalTrainingSettings()
+    gateway: GatewaySettings = GatewaySettings()
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"

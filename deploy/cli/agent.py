@@ -1,9 +1,11 @@
-"""`rankfleet agent`: runs the agent of a board, and looks for what is wrong with one."""
+"""`rankfleet agent`: runs the agent of a board, looks for what is wrong with one, and makes it a member of a fleet."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from deploy.cli import board
 
 _RUN = """\
 Runs the agent until the coordinator dismisses it, or Ctrl-C. It joins the fleet, fetches the model pack, measures
@@ -29,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     doctor_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
     doctor_parser.add_argument("--json", action="store_true", help="one JSON object a finding, a line each")
     doctor_parser.set_defaults(run=doctor)
+    board.add_parsers(commands)
 
 
 def run(args: argparse.Namespace) -> int:
