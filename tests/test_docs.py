@@ -22,6 +22,7 @@ from coordinator.config import (
     RoundSettings,
     TrainingSettings,
 )
+from coordinator.enrolment.fleet import FleetSettings
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
 from edge_agent.config import AgentConfig, LocalTrainingSettings, MemorySettings, PrefixSettings
@@ -76,6 +77,14 @@ def test_every_setting_is_documented_with_its_default(kind: type[msgspec.Struct]
         assert rows, f"{kind.__name__}.{field.name} is not in docs/configuration.md"
         if isinstance(field.default, (int, float)):
             assert any(_shows(row, field.default) for row in rows), field
+
+
+def test_every_setting_of_a_fleet_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    for field in msgspec.structs.fields(FleetSettings):
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{field.name}` |")]
+        assert len(rows) == 1, field.name
+        assert field.required or _shows(rows[0], field.default)
 
 
 @pytest.mark.parametrize("kind", EXPERIMENT_SETTINGS, ids=lambda kind: kind.__name__)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 
+NOTIFY_SOCKET = "NOTIFY_SOCKET"
+
 
 def tell(state: str) -> None:
     """Sends `state`, for example `READY=1`, to the socket that `NOTIFY_SOCKET` names."""
-    address = os.environ.get("NOTIFY_SOCKET")
+    address = os.environ.get(NOTIFY_SOCKET)
     if not address:
         return
     if address.startswith("@"):

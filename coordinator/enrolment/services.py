@@ -18,6 +18,7 @@ from edge_agent.wire.settings import read_toml
 from .broker_config import Mosquitto
 from .fleet import FleetSettings
 from .folder import FleetFolder
+from .readiness import NOTIFY_SOCKET
 
 START_S = 15.0
 STOP_S = 10.0
@@ -59,6 +60,7 @@ class Child:
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != NOTIFY_SOCKET},  # it is ours to answer
             start_new_session=True,
             preexec_fn=lambda: _end_with(parent),  # noqa: PLW1509 (what it calls takes no locks)
         )
