@@ -40,6 +40,7 @@ TESTED_WITH = {
     "coordinator/enrolment/tls.py": "tests/coordinator/enrolment/test_service.py",
     "coordinator/enrolment/views.py": "tests/coordinator/enrolment/test_service.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
+    "deploy/cli/board.py": "tests/edge_agent/enrolment/test_join.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",
     "deploy/cli/main.py": "tests/system/test_cli.py",

@@ -18,8 +18,14 @@ COMMANDS = (
     ["pack", "measure"],
     ["coordinator"],
     ["coordinator", "run"],
+    *(
+        ["coordinator", name]
+        for name in ("token", "requests", "devices", "approve", "reject", "revoke", "rotate", "preapprove")
+    ),
     ["agent"],
     ["agent", "run"],
+    ["agent", "join"],
+    ["agent", "renew"],
     ["status"],
     ["predict"],
     ["export"],
