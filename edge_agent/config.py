@@ -40,6 +40,13 @@ class LocalTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     """Seconds of training between checkpoints, from which an interrupted round goes on; 0 keeps none."""
 
 
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fleet's enrolment service, which knows this device by the certificate of `[broker]`."""
+
+    url: str = ""
+    """`https://HOST:PORT`; empty: there is none."""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One agent on one board."""
 
@@ -56,6 +63,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A folder in which the module of an entry point is looked for first."""
     data_check_s: Annotated[float, Meta(ge=0)] = 60.0
     """Seconds between two looks at whether data files have changed; 0: they are not looked at between rounds."""
+    gateway: GatewaySettings = GatewaySettings()
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"

@@ -45,6 +45,7 @@ TESTED_WITH = {
     "deploy/cli/agent.py": "tests/system/test_cli.py",
     "deploy/cli/bundle.py": "tests/deploy/cli/test_deploy.py",
     "deploy/cli/agent_update.py": "tests/system/test_updates.py",
+    "deploy/cli/board.py": "tests/edge_agent/enrolment/test_join.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",
     "deploy/cli/main.py": "tests/system/test_cli.py",

@@ -25,7 +25,7 @@ from coordinator.config import (
 from coordinator.enrolment.fleet import FleetSettings
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
-from edge_agent.config import AgentConfig, LocalTrainingSettings, MemorySettings, PrefixSettings
+from edge_agent.config import AgentConfig, GatewaySettings, LocalTrainingSettings, MemorySettings, PrefixSettings
 from edge_agent.wire.settings import BrokerSettings
 from profiling.experiments.settings import Experiment, MethodEntry, Profile, Trial
 from profiling.experiments.sweep import Factors
@@ -48,6 +48,7 @@ SETTINGS = (
     LocalTrainingSettings,
     MemorySettings,
     PrefixSettings,
+    GatewaySettings,
 )
 EXPERIMENT_SETTINGS = (Experiment, MethodEntry, Profile, Trial, Factors)
 EXPERIMENT_SECTIONS = {"profile", "settings", "extras"}
@@ -63,6 +64,7 @@ SECTIONS = {
     "training",
     "memory",
     "prefix",
+    "gateway",
 }
 
 

@@ -24,17 +24,18 @@ def gateway_url(host: str, port: int) -> str:
     return f"https://{name}:{port}"
 
 
-def render(template: str, ca_pem: bytes, gateway: str, fleet: str) -> bytes:
-    """The installer of one fleet: `@CA@`, `@GATEWAY@` and `@FLEET@` in the template are replaced.
+def render(template: str, ca_pem: bytes, gateway: str, fleet: str, broker_port: int) -> bytes:
+    """The installer of one fleet: `@CA@`, `@GATEWAY@`, `@FLEET@` and `@BROKER_PORT@` in the template are replaced.
 
     Raises:
-        ConfigError: one of them is missing from the template, or it has another one.
+        ConfigError: one of the first three is missing from the template, or it has another one.
     """
     values = {"@CA@": ca_pem.decode("ascii").strip(), "@GATEWAY@": gateway, "@FLEET@": fleet}
-    found = set(_PLACEHOLDER.findall(template))
-    if found != set(values):
+    found, needed = set(_PLACEHOLDER.findall(template)), set(values)
+    values["@BROKER_PORT@"] = str(broker_port)
+    if not needed <= found <= set(values):
         raise ConfigError(
-            f"the installer's template must have {', '.join(sorted(values))}, got {', '.join(sorted(found)) or 'none'}"
+            f"the installer's template must have {', '.join(sorted(needed))}, got {', '.join(sorted(found)) or 'none'}"
         )
     return _PLACEHOLDER.sub(lambda match: values[match[0]], template).encode()
 

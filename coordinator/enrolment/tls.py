@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,60 +52,81 @@ def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLCont
 
 
 class HttpsServer:
-    """Serves `app` between `start` and `stop`.
-
-    Raises:
-        ConfigError: as `server_context`.
+    """Serves `app` between `start` and `stop`, again and again; `context` is asked at every start, so that a renewed
+    certificate is taken up. One of the services that a gateway watches.
     """
 
-    def __init__(self, app: ASGIApp, context: ssl.SSLContext, host: str, port: int) -> None:
+    name = "enrolment service"
+
+    def __init__(self, app: ASGIApp, context: Callable[[], ssl.SSLContext], host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self._server = uvicorn.Server(_config(app, context))
-        self._socket: socket.socket | None = None
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="enrolment-service", daemon=True)
+        self._app = app
+        self._context = context
+        self._running: _Running | None = None
 
-    def start(self) -> int:
-        """Starts to listen and returns the port, which the system chooses where it was 0.
+    def start(self) -> None:
+        """Returns when it listens: on `port`, which the system chooses where it was 0.
 
         Raises:
+            ConfigError: a TLS file cannot be used.
             LinkError: the port cannot be used.
         """
+        context = self._context()
         try:
-            self._socket = _listen(self.host, self.port)
+            listening = _listen(self.host, self.port)
         except OSError as error:
-            raise LinkError(f"cannot listen on {self.host}:{self.port}: {error.strerror or error}") from error
-        self.port = self._socket.getsockname()[1]
+            raise LinkError(
+                f"cannot listen on {self.host}:{self.port}: {error.strerror or error}; stop what uses the port, or set "
+                "another enrolment_port in fleet.toml"
+            ) from error
+        self.port = listening.getsockname()[1]
+        self._running = _Running(uvicorn.Server(_config(self._app, context)), listening)
+        self._running.start()
+
+    def failed(self) -> str | None:
+        """Why it does not serve any more although nobody stopped it; None if it does."""
+        return None if self._running is None or self._running.alive else f"it has ended: {self._running.failure}"
+
+    def stop(self) -> None:
+        """Lets requests in progress end for some seconds, then closes. Does nothing where it does not run."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+
+class _Running:
+    """One life of the server, in its thread."""
+
+    def __init__(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        self.failure: BaseException | None = None
+        self._server = server
+        self._socket = listening
+        self._thread = threading.Thread(target=self._run, name="enrolment-service", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
         self._thread.start()
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline_s:
-                raise LinkError(f"the service on {self.host}:{self.port} did not start: {self._failure}")
+            if not self.alive or time.monotonic() > deadline_s:
+                self._socket.close()
+                raise LinkError(f"the enrolment service did not start: {self.failure}")
             time.sleep(POLL_S)
-        return self.port
-
-    @property
-    def failed(self) -> str | None:
-        """Why it does not serve any more although nobody stopped it; None if it does."""
-        if self._thread.is_alive() or self._server.should_exit or self._socket is None:
-            return None
-        return f"the service on {self.host}:{self.port} has ended: {self._failure}"
 
     def stop(self) -> None:
-        """Lets requests in progress end for some seconds, then closes; may be called twice."""
         self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join(2 * STOP_TIMEOUT_S)
-        if self._socket is not None:
-            self._socket.close()
+        self._thread.join(2 * STOP_TIMEOUT_S)
+        self._socket.close()
 
     def _run(self) -> None:
-        assert self._socket is not None
         try:
             asyncio.run(self._server.serve([self._socket]))
         except BaseException as error:  # uvicorn ends with SystemExit; the supervisor asks `failed`
-            self._failure = error
+            self.failure = error
 
 
 class _Protocol(H11Protocol):

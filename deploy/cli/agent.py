@@ -1,11 +1,11 @@
-"""`rankfleet agent`: runs the agent of a board, and looks for what is wrong with one."""
+"""`rankfleet agent`: runs the agent of a board, looks for what is wrong with one, and makes it a member of a fleet."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from deploy.cli import agent_update
+from deploy.cli import agent_update, board
 from edge_agent.releases.options import add_operations
 
 _RUN = """\
@@ -34,6 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     doctor_parser.set_defaults(run=doctor)
     add_operations(commands)
     agent_update.add_to(commands)
+    board.add_parsers(commands)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.cli import gateway, rollout
+from deploy.cli import enrolment, gateway, rollout
 
 _RUN = """\
 Runs the rounds of a fleet to their end, then hands the final model to the devices. Stopped and started again, it goes
@@ -26,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run_parser.set_defaults(run=run)
     gateway.add_parsers(commands)
     rollout.add_to(commands)
+    enrolment.add_parsers(commands)
 
 
 def run(args: argparse.Namespace) -> int:

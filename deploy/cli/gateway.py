@@ -20,8 +20,8 @@ whole: it makes what is missing, renews certificates that are about to end, and 
 the folder's owner, who also runs it. docs/gateway.md says what each file is.
 """
 _UP = """\
-Runs the gateway of FOLDER in the foreground: the broker (Mosquitto), and the rounds where coordinator.toml has pack and
-classes. What fails is started again. Ctrl-C, or SIGTERM, ends all of it in order.
+Runs the gateway of FOLDER in the foreground: the broker (Mosquitto), the enrolment service (HTTPS), and the rounds
+where coordinator.toml has pack and classes. What fails is started again. Ctrl-C, or SIGTERM, ends all of it in order.
 """
 
 
@@ -79,13 +79,15 @@ def up(args: argparse.Namespace) -> int:
     from coordinator.enrolment.folder import FleetFolder  # noqa: PLC0415
     from coordinator.enrolment.founding import mend, opened  # noqa: PLC0415
     from coordinator.enrolment.gateway import Gateway  # noqa: PLC0415
+    from coordinator.enrolment.opening import Fleet, enrolment_service  # noqa: PLC0415
     from coordinator.enrolment.services import Broker, Rounds  # noqa: PLC0415
+    from deploy.cli.enrolment import template  # noqa: PLC0415
     from edge_agent.wire.folder_lock import only_one  # noqa: PLC0415
 
     folder = FleetFolder(args.folder.resolve())
     settings, authority = opened(folder)
     mosquitto = installed()
-    _become(folder.owner)
+    become(folder.owner)
 
     def upkeep() -> None:
         done = mend(folder, settings, authority, mosquitto, _now())
@@ -98,7 +100,9 @@ def up(args: argparse.Namespace) -> int:
         upkeep()
         _say(f"fleet {settings.fleet}: boards reach the broker at {settings.hosts[0]}:{settings.broker_port}")
         rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config))
-        services = (Broker(folder, settings, mosquitto), Rounds(folder, rounds, _say))
+        fleet = Fleet(folder, settings, authority, template(), _now)
+        _say(f"boards join at {fleet.url}")
+        services = (Broker(folder, settings, mosquitto), enrolment_service(fleet), Rounds(folder, rounds, _say))
         Gateway(services, _say, upkeep).run()
     return 0
 
@@ -120,7 +124,7 @@ def _rankfleet() -> tuple[str, ...]:
     return (str(script),) if script.exists() else (sys.executable, "-m", "deploy.cli.main")
 
 
-def _become(user: str) -> None:
+def become(user: str) -> None:
     """What root starts runs as the folder's owner, for good."""
     entry = pwd.getpwnam(user)
     if os.geteuid() == 0 and entry.pw_uid != 0:

@@ -67,15 +67,18 @@ class Database:
                 f"{self.path} has schema {found}, this rankfleet reads {newest}: start the coordinator or the agent "
                 "that it belongs to, which brings it up to date"
             )
-        if found == 0:
-            self._db.executescript(f"BEGIN; {_META} {self.schema} PRAGMA user_version={newest}; COMMIT;")
-        elif found < newest:
-            self._migrate(found, newest)
+        if found < newest:
+            self._bring_up_to(newest)
 
-    def _migrate(self, found: int, newest: int) -> None:
+    def _bring_up_to(self, newest: int) -> None:
         with self._transaction() as db:
-            for migrate in self.migrations[found - 1 :]:
-                migrate(db)
+            (found,) = db.execute("PRAGMA user_version").fetchone()  # another process may have done it meanwhile
+            if found == 0:
+                for statement in f"{_META} {self.schema}".split(";"):
+                    db.execute(statement)
+            else:
+                for migrate in self.migrations[found - 1 :]:
+                    migrate(db)
             db.execute(f"PRAGMA user_version={newest}")
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from coordinator import config as coordinator_config
 from coordinator import fleet_model
+from coordinator.enrolment.service import Submission
 from coordinator.events import RoundRecord
 from coordinator.store import Contribution, DeviceRow
 from coordinator.store import Store as CoordinatorStore
@@ -31,6 +32,7 @@ from edge_agent.wire.container import HEADER_BYTES, Kind, unseal
 from edge_agent.wire.quantise import SCHEMES
 from edge_agent.wire.ranks import HEAD
 from edge_agent.wire.rowset import quantise_rows, write
+from tests.coordinator.enrolment.fleets import BoardKey
 from tests.fuzz.disk import MANIFEST, PREFIX_TOKENS
 from tests.fuzz.network import BODY_LIMIT_BYTES, CHUNK_BYTES, LAYOUT, OBJECT, STATISTICS
 from tests.fuzz.targets import CORPUS
@@ -157,6 +159,7 @@ def _stored() -> dict[str, list[bytes]]:
         "stored-report": [msgspec.msgpack.encode(REPORT)],
         "stored-record": [msgspec.json.encode(RECORD)],
         "outbox": [msgspec.msgpack.encode(REPORT)],
+        "enrolment": [msgspec.json.encode(Submission("token", "pi-1", BoardKey.make().request_pem.decode()))],
         "trainer-line": [msgspec.json.encode(line) + b"\n" for line in said],
         "prefix": [_prefix()],
         "database": [_database(welcome)],

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from edge_agent.wire import errors
 from edge_agent.wire.container import Kind
-from tests.fuzz import disk, network
+from tests.fuzz import disk, enrolment, network
 from tests.fuzz.mutations import Encoding
 
 Decode = Callable[[bytes], None]
@@ -97,6 +97,7 @@ TARGETS: dict[str, Target] = {
     "stored-report": Target(disk.stored_row(_folder("stored-report"), disk.stored_report), _STORE, 0.2, "msgpack"),
     "stored-record": Target(disk.stored_row(_folder("stored-record"), disk.stored_record), _STORE, 0.2, "json"),
     "outbox": Target(disk.outbox(_folder("outbox")), _STORE, 0.1, "msgpack"),
+    "enrolment": Target(enrolment.submission(_folder("enrolment")), (errors.EnrolmentError,), 0.02, "json"),
     "trainer-line": Target(disk.trainer_line, (), 0.3, "json"),
     "prefix": Target(disk.prefix(_folder("prefix")), (), 0.05),
     "database": Target(disk.database(_folder("database")), _STORE, 0.02),

@@ -24,6 +24,12 @@ COMMANDS = (
     ["agent"],
     ["agent", "run"],
     ["agent", "update"],
+    *(
+        ["coordinator", name]
+        for name in ("token", "requests", "devices", "approve", "reject", "revoke", "rotate", "preapprove")
+    ),
+    ["agent", "join"],
+    ["agent", "renew"],
     ["status"],
     ["predict"],
     ["export"],

@@ -51,7 +51,7 @@ class Gateway:
 
     def __init__(self, root: Path) -> None:
         self.folder = FleetFolder(root / "gateway")
-        self.port = free_port()
+        self.port, self.enrolment_port = free_port(), free_port()
         self._root = root
         self._started: list[Process] = []
 
@@ -62,7 +62,8 @@ class Gateway:
         return self._started[-1]
 
     def init(self, *more: str) -> None:
-        asked = ("--fleet", NAME, "--host", HOST, "--broker-port", str(self.port), *more)
+        ports = ("--broker-port", str(self.port), "--enrolment-port", str(self.enrolment_port))
+        asked = ("--fleet", NAME, "--host", HOST, *ports, *more)
         assert self.command("init", str(self.folder.root), *asked).wait() == 0
 
     def up(self, **variables: str) -> Process:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,27 @@ def test_what_an_older_rankfleet_left_is_brought_up_to_date(path: Path) -> None:
         newer = LaterNotes(path)
         assert (newer.rows(), newer.value("number", int)) == ([("HELLO", "nobody")], 7)
         newer.close()
+
+
+def test_a_database_is_made_and_brought_up_to_date_by_several_at_once(path: Path) -> None:
+    """Processes, so to speak: each has its own connection. None of them may see half of it."""
+    for kind in (Notes, LaterNotes):
+        start, failed = threading.Barrier(8), []
+
+        def take_up(kind: type[Database] = kind, start: threading.Barrier = start, failed: list[Any] = failed) -> None:
+            start.wait()
+            try:
+                kind(path).close()
+            except StoreError as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=take_up) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        kind(path).close()
 
 
 def test_a_new_database_needs_no_migration(path: Path) -> None:

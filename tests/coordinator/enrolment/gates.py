@@ -81,13 +81,15 @@ class Gate:
             lambda token: token == ADMIN, utc_now, self._release_for,
             lambda device, body: self.heard.append((device, body)),
         )  # fmt: skip
-        self._server = HttpsServer(application(parts), server_context(*self._server_files, self.ca), HOST, self.port)
-        self.port = self._server.start()
+        self._server = HttpsServer(
+            application(parts), lambda: server_context(*self._server_files, self.ca), HOST, self.port
+        )
+        self._server.start()
+        self.port = self._server.port
 
-    @property
     def failed(self) -> str | None:
         assert self._server is not None
-        return self._server.failed
+        return self._server.failed()
 
     def stop(self) -> None:
         if self._server is not None:

@@ -10,20 +10,20 @@ import pytest
 from coordinator.enrolment.installer import gateway_url, pasted_line, render
 from edge_agent.wire.errors import ConfigError
 
-TEMPLATE = "#!/bin/sh\ncat <<'END'\n@CA@\nEND\necho \"@FLEET@ @GATEWAY@ $*\"\n"
+TEMPLATE = "#!/bin/sh\ncat <<'END'\n@CA@\nEND\necho \"@FLEET@ @GATEWAY@ @BROKER_PORT@ $*\"\n"
 CA = b"-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"
 
 
 def test_placeholders_become_the_fleets_values() -> None:
-    text = render(TEMPLATE, CA, "https://gw:8443", "site").decode()
+    text = render(TEMPLATE, CA, "https://gw:8443", "site", 8883).decode()
     assert CA.decode() in text
-    assert 'echo "site https://gw:8443 $*"' in text
+    assert 'echo "site https://gw:8443 8883 $*"' in text
 
 
 @pytest.mark.parametrize("template", ["@CA@ @GATEWAY@", TEMPLATE + "@OTHER@", ""])
 def test_a_template_with_other_placeholders_is_refused(template: str) -> None:
     with pytest.raises(ConfigError, match="@FLEET@"):
-        render(template, CA, "https://gw:8443", "site")
+        render(template, CA, "https://gw:8443", "site", 8883)
 
 
 def test_addresses_are_written_as_in_a_url() -> None:
@@ -44,12 +44,12 @@ def run(line: str, folder: Path, served: bytes) -> subprocess.CompletedProcess[s
 
 
 def test_the_line_runs_the_installer_if_it_is_the_one(tmp_path: Path) -> None:
-    installer = render(TEMPLATE, CA, "https://gw:8443", "site")
+    installer = render(TEMPLATE, CA, "https://gw:8443", "site", 8883)
     line = pasted_line("https://gw:8443", installer, "abc", "pi-1")
     assert "\n" not in line
     assert hashlib.sha256(installer).hexdigest() in line
     done = run(line, tmp_path, installer)
-    assert done.stdout.splitlines()[-1] == "site https://gw:8443 --token abc --device pi-1"
+    assert done.stdout.splitlines()[-1] == "site https://gw:8443 8883 --token abc --device pi-1"
     forged = run(line, tmp_path, installer + b"echo forged\n")
     assert forged.returncode != 0
     assert "forged" not in forged.stdout

@@ -15,8 +15,8 @@ from deploy.board.wheels import Target
 from edge_agent.releases.bundle import unpack
 from edge_agent.wire import pack
 from edge_agent.wire.errors import ConfigError, FetchError, StoreError
-from tests.deploy.board.test_wheels import make_wheel
 from tests.bundle_gateway import CA
+from tests.deploy.board.test_wheels import make_wheel
 from tests.models import tiny_pack
 
 PI = Target("aarch64", "3.11")

@@ -18,9 +18,9 @@ from coordinator.enrolment.authority import Authority
 from deploy.board.installer import TEMPLATE, Fleet, render
 from edge_agent.releases.bundle import Manifest
 from edge_agent.wire.errors import ConfigError
+from tests.bundle_gateway import CA, Gateway, serving
 from tests.bundles import PYTHON, small_bundle
 from tests.edge_agent.releases.boards import version_of
-from tests.bundle_gateway import CA, Gateway, serving
 from tests.models import tiny_pack
 
 FLEET = Fleet(CA, "https://127.0.0.1:9", "depot", 9883)

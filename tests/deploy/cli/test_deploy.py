@@ -8,8 +8,8 @@ import pytest
 
 from deploy.board import bundle
 from deploy.cli.main import main
-from tests.deploy.board.test_wheels import make_wheel
 from tests.bundle_gateway import CA
+from tests.deploy.board.test_wheels import make_wheel
 
 
 @pytest.mark.parametrize("command", [["deploy"], ["deploy", "bundle"]])
