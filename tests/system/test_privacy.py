@@ -196,7 +196,10 @@ FAULTS: dict[str, tuple[str, str]] = {
 SUFFIXES = {"CSV without a header": ".csv", "CSV of other cells": ".csv", "gzip that is none": ".jsonl.gz"}
 FEEDS: dict[str, tuple[str, str]] = {
     "raises": (f"def rows():\n    raise ValueError('{MESSAGE} {TEXT}')\n", "row 0: ValueError"),
-    "raises on import": (f"print('{TEXT}')\nraise KeyError('{MESSAGE}')\n", "row 0: KeyError"),
+    "raises on import": (
+        f"import sys\nprint('{TEXT}', file=sys.stderr)\nraise KeyError('{MESSAGE}')\n",
+        "row 0: KeyError",
+    ),
     "is no Python": (f"def rows()  # {TEXT}\n    '{MESSAGE}'\n", "row 0: SyntaxError"),
     "ends the process": (f"import sys\ndef rows():\n    sys.exit('{MESSAGE}')\n", "row 0: SystemExit"),
     "gives a label of nobody": (f"def rows():\n    yield '{TEXT}', '{LABEL}'\n", "row 1: the field 'label' names no"),
