@@ -8,6 +8,7 @@ high-water mark are measured beside it.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ SAMPLE_EVERY_S = 0.01
 ENDLESS_BYTES = 2**62
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LIBC = ctypes.CDLL(None)
+_BESIDE: list[Callable[[], int]] = []
+"""As memory belongs to the process, so does the count of it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,15 @@ class Sample:
 
     rss_bytes: int
     anonymous_bytes: int
+
+
+def count_beside(held_bytes: Callable[[], int]) -> None:
+    """From now on what `held_bytes` tells counts as this process's own, in whatever measures it here.
+
+    For memory of the system that no count of a process shows, such as what CUDA takes on a Jetson.
+    """
+    if held_bytes not in _BESIDE:
+        _BESIDE.append(held_bytes)
 
 
 def own() -> Sample:
@@ -165,5 +177,6 @@ class PeakSampler:
 
 def _of(process: psutil.Process) -> Sample:
     info = process.memory_info()
+    beside_bytes = sum(held_bytes() for held_bytes in _BESIDE) if process.pid == os.getpid() else 0
     # Other systems than Linux do not split the RSS: all of it counts then.
-    return Sample(info.rss, info.rss - getattr(info, "shared", 0))
+    return Sample(info.rss + beside_bytes, info.rss - getattr(info, "shared", 0) + beside_bytes)

@@ -12,6 +12,7 @@ from edge_agent.data import Exceptions, split_again
 from edge_agent.engine.choice import Choice, make_engine
 from edge_agent.engine.protocol import Engine
 from edge_agent.examples import SPLIT_SEED, Tokens, read_local, tokenise
+from edge_agent.jetson import is_jetson
 from edge_agent.jobs import Terms
 from edge_agent.prefix import FrozenPrefix, PrefixCache, key_of, pays
 from edge_agent.store import Model, Store
@@ -87,7 +88,8 @@ class Workspace(LocalModel):
     """What every job needs: the local model, the local examples, and what a round leaves behind."""
 
     def __init__(self, terms: Terms) -> None:
-        choice = Choice(terms.threads, terms.engine, terms.torch_device, terms.products)
+        limit_bytes = terms.budget_bytes - terms.supervisor_bytes if is_jetson() else None
+        choice = Choice(terms.threads, terms.engine, terms.torch_device, terms.products, limit_bytes)
         super().__init__(Store(Path(terms.store)), terms.welcome, Path(terms.pack_dir), choice)
         self.terms = terms
 

@@ -14,12 +14,16 @@ from .protocol import Engine
 
 
 class Choice(NamedTuple):
-    """Which engine computes, with how many threads. `torch_device` concerns torch alone, `products` ONNX Runtime."""
+    """Which engine computes, with how many threads. `torch_device` concerns torch alone, `products` ONNX Runtime.
+
+    `shared_limit_bytes` is what this process may hold where a CUDA device shares the system's memory, None elsewhere.
+    """
 
     threads: int
     engine: EngineName = "onnx"
     torch_device: TorchDevice = "cuda"
     products: Products = "float32"
+    shared_limit_bytes: int | None = None
 
 
 def make_engine(choice: Choice, pack_dir: Path, layout: Layout, scale: float) -> Engine:
@@ -27,6 +31,7 @@ def make_engine(choice: Choice, pack_dir: Path, layout: Layout, scale: float) ->
 
     Raises:
         ConfigError: what the chosen engine needs is not installed, or its device is missing.
+        BudgetError: the budget leaves nothing to a CUDA device that shares the system's memory.
         PackError: a pack that cannot be read.
         EngineError: a layout of another model.
     """
@@ -40,4 +45,11 @@ def make_engine(choice: Choice, pack_dir: Path, layout: Layout, scale: float) ->
         raise ConfigError(
             f'engine = "torch" needs torch and onnx ({error}): pip install \'rankfleet[torch]\', or set engine = "onnx"'
         ) from error
-    return TorchEngine(pack_dir, layout, threads=choice.threads, scale=scale, device=choice.torch_device)
+    return TorchEngine(
+        pack_dir,
+        layout,
+        threads=choice.threads,
+        scale=scale,
+        device=choice.torch_device,
+        shared_limit_bytes=choice.shared_limit_bytes,
+    )

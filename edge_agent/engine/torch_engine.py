@@ -10,6 +10,7 @@ uppermost, whose autograd graphs are kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_agent import memory
 from edge_agent.config import TorchDevice
+from edge_agent.jetson import cuda_share
 from edge_agent.wire.errors import ConfigError, EngineError
 from edge_agent.wire.pack import FORWARD, load_manifest, module_layout
 from edge_agent.wire.ranks import HEAD, Layout, Rows
@@ -38,14 +41,29 @@ class TorchEngine:
     `scale` is `s` in `W0 + s * B diag(E) A`; `threads` compute on the CPU. Embeddings, the final norm, pooling and the
     loss are those of the other engine, on the CPU.
 
+    With `shared_limit_bytes`, for a device that shares the system's memory, what CUDA holds counts as this process's
+    own, and it gets no more of it than the process may still take.
+
     Raises:
         ConfigError: CUDA was asked for and torch finds none.
+        BudgetError: `shared_limit_bytes` leave nothing to CUDA.
         PackError: a pack that cannot be read.
         EngineError: a layout of another model.
     """
 
-    def __init__(self, pack_dir: Path, layout: Layout, *, threads: int, scale: float, device: TorchDevice) -> None:
+    def __init__(
+        self,
+        pack_dir: Path,
+        layout: Layout,
+        *,
+        threads: int,
+        scale: float,
+        device: TorchDevice,
+        shared_limit_bytes: int | None = None,
+    ) -> None:
         self._device = _device(device)
+        if self._device.type == "cuda" and shared_limit_bytes is not None:
+            _share_memory(self._device, shared_limit_bytes)
         torch.set_num_threads(threads)
         self._layout = layout
         self._scale = scale
@@ -55,11 +73,16 @@ class TorchEngine:
         self._weights = WeightMap(pack_dir, self._manifest)
         self._objective = Objective(self._manifest, self._weights)
         self._graph = TorchGraph(pack_dir / FORWARD)
-        self.frozen = [self._load(block) for block in range(layout.blocks)]
+        with _told_of_memory():
+            self.frozen = [self._load(block) for block in range(layout.blocks)]
         """The frozen tensors of every block by local name; a linear layer's weight is `(d_in, d_out)`."""
 
     def step(self, batch: Batch, rows: Rows, *, lowest_block: int, micro_batch: int, kept_blocks: int = 0) -> Gradients:
         """See `Engine.step`."""
+        with _told_of_memory():
+            return self._step(batch, rows, lowest_block, micro_batch, kept_blocks)
+
+    def _step(self, batch: Batch, rows: Rows, lowest_block: int, micro_batch: int, kept_blocks: int) -> Gradients:
         if batch.labels is None:
             raise EngineError("a training step needs a batch with labels")
         if not 0 <= lowest_block <= self._layout.blocks:
@@ -87,7 +110,8 @@ class TorchEngine:
     def hidden(self, batch: Batch, rows: Rows, *, blocks: int, micro_batch: int) -> Float32:
         """See `Engine.hidden`."""
         none = self._layout.blocks
-        return self._forward(self._pass(batch, rows, micro_batch), none, none, blocks)
+        with _told_of_memory():
+            return self._forward(self._pass(batch, rows, micro_batch), none, none, blocks)
 
     def give_back(self) -> None:
         """See `Engine.give_back`."""
@@ -231,6 +255,25 @@ def _parts(batch: Batch, mask: Tensor, micro_batch: int) -> Iterator[_Part]:
         padded = batch.attention_mask[start:end]
         real = None if padded.all() else torch.from_numpy(np.flatnonzero(padded)).to(mask.device)
         yield _Part(slice(start * length, end * length), mask[start:end], real)
+
+
+def _share_memory(device: torch.device, limit_bytes: int) -> None:
+    """Bounds what CUDA takes of the system's memory, and counts it. The context itself is in neither."""
+    total_bytes = torch.cuda.mem_get_info(device)[1]
+    share = cuda_share(limit_bytes, memory.own().anonymous_bytes, total_bytes)
+    torch.cuda.set_per_process_memory_fraction(share, device)
+    memory.count_beside(torch.cuda.memory_reserved)
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"CUDA refuses memory to the torch engine ({error}): raise memory.budget_bytes where the device shares the "
+            'system\'s memory, lower training.max_tokens, or set engine = "onnx"'
+        ) from error
 
 
 def _device(name: TorchDevice) -> torch.device:

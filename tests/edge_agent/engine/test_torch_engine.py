@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_agent import memory
 from edge_agent.engine.onnx_engine import BlockwiseEngine
 from edge_agent.engine.protocol import Batch
 from edge_agent.engine.torch_engine import TorchEngine
@@ -134,3 +135,38 @@ def test_cuda_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r'expected a CUDA device.*torch_device = "cpu"'):
         TorchEngine(Path("nowhere"), Layout((), 1, 1, 1), threads=1, scale=SCALE, device="cuda")
+
+
+def test_memory_that_is_refused_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, _, layout = make_engines("bert", CLASSES, "cpu")
+
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(mine._graph, "run", refuse)
+    with pytest.raises(EngineError, match=r"CUDA refuses memory .*raise memory\.budget_bytes"):
+        mine.step(make_batch(), make_rows(layout), lowest_block=0, micro_batch=2)
+
+
+def test_on_the_cpu_nothing_is_shared_and_nothing_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_BESIDE", [])
+    pack_dir = tiny_pack("int8", "bert", sentence=False)
+    layout = module_layout(load_manifest(pack_dir), SLOTS, CLASSES)
+    limited = TorchEngine(pack_dir, layout, threads=1, scale=SCALE, device="cpu", shared_limit_bytes=1)
+    mine, _, _ = make_engines("bert", CLASSES, "cpu")
+    rows, batch = make_rows(layout), make_batch()
+    assert memory._BESIDE == []
+    assert (limited.logits(batch, rows, micro_batch=2) == mine.logits(batch, rows, micro_batch=2)).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED on CUDA: torch finds no CUDA device here")
+def test_what_cuda_holds_of_shared_memory_counts_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_BESIDE", [])
+    pack_dir = tiny_pack("int8", "bert", sentence=False)
+    layout = module_layout(load_manifest(pack_dir), SLOTS, CLASSES)
+    limit_bytes = memory.own().anonymous_bytes + 64 * 2**20
+    before = memory.own().anonymous_bytes
+    engine = TorchEngine(pack_dir, layout, threads=1, scale=SCALE, device="cuda", shared_limit_bytes=limit_bytes)
+    assert engine.frozen and memory.own().anonymous_bytes >= before + torch.cuda.memory_reserved() > before
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(2**28, device="cuda")
