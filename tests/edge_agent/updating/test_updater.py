@@ -246,11 +246,12 @@ def test_a_report_whose_answer_was_lost_is_delivered_again_and_counts_once(board
     assert len(board.fleet.reports) == 2
 
 
-def test_a_gateway_that_is_off_gets_the_report_when_it_is_back(board: Board) -> None:
+@pytest.mark.parametrize("status", [503, 403, 302])
+def test_a_report_is_kept_while_the_gateway_does_not_take_it(status: int, board: Board) -> None:
     roll_out(board)
     updater = board.updater()
     updater.spool.finish(UpdateReport("1.1", "x86_64", "3.11", "never.tar", 9, "failed"))
-    board.fleet.faults.status = 503
+    board.fleet.faults.status = status
     with pytest.raises(EnrolmentError):
         updater.run()
     assert updater.spool.report() is not None
