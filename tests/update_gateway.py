@@ -16,7 +16,7 @@ import msgspec
 
 from coordinator.enrolment.authority import Authority, Pair
 from coordinator.enrolment.rollout_store import FILE, RolloutStore
-from edge_agent.wire.errors import PayloadError
+from edge_agent.wire.errors import EnrolmentError
 from edge_agent.wire.updates import Facts, Orders, UpdateReport
 
 HOST = "127.0.0.1"
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         store = gateway.store()
         try:
             store.take_report(device, report)
-        except PayloadError as error:
+        except EnrolmentError as error:
             self._answer(422, str(error).encode())
             return
         finally:

@@ -18,7 +18,7 @@ import msgspec
 
 from coordinator.enrolment import rollout as r
 from edge_agent.wire.database import Database
-from edge_agent.wire.errors import MALFORMED, ConfigError, PayloadError
+from edge_agent.wire.errors import MALFORMED, ConfigError, EnrolmentError
 from edge_agent.wire.updates import Facts, Kind, ReleaseOrder, UpdateReport
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class RolloutDesk:
         """The order for `device`, which said in its question what it runs; None where it did not say it.
 
         Raises:
-            PayloadError: what it said are no facts.
+            EnrolmentError: what it said are no facts.
             StoreError: the database cannot be used.
         """
         if not said:
@@ -65,7 +65,7 @@ class RolloutDesk:
             return store.release_for(device, facts)
 
     def take_report(self, device: str, report: bytes) -> None:
-        """Notes a report (JSON). Raises PayloadError as `RolloutStore.take_report`, or if it is none; StoreError."""
+        """Notes a report (JSON). Raises EnrolmentError as `RolloutStore.take_report`, or if it is none; StoreError."""
         told = _read(lambda: msgspec.json.decode(report, type=UpdateReport), "a report on a release")
         with closing(RolloutStore(self.path)) as store:
             store.take_report(device, told)
@@ -120,13 +120,15 @@ class RolloutStore(Database):
         """Notes how an order went; the same report may come again.
 
         Raises:
-            PayloadError: it is of a rollout or a release that never was.
+            EnrolmentError: it is of a rollout or a release that never was.
         """
         with self._transaction() as db:
             now_s = self._now_s(db)
             entry = self._load(db, report.rollout)
             if entry is None or report.release not in {bundle.name for bundle in entry.rollout.release.bundles}:
-                raise PayloadError(f"{report.release} was never rolled out as number {report.rollout}: ask for orders")
+                raise EnrolmentError(
+                    f"{report.release} was never rolled out as number {report.rollout}: ask for orders"
+                )
             rollout = r.report(entry.rollout, device, report.outcome, report.reason, now_s)
             self._save(db, entry, r.tick(rollout, now_s))
 
@@ -197,7 +199,7 @@ def _read(decode: Callable[[], T], what: str) -> T:
     try:
         return decode()
     except MALFORMED as error:
-        raise PayloadError(f"expected {what}: {error}; update the board, or the gateway") from error
+        raise EnrolmentError(f"expected {what}: {error}; update the board, or the gateway") from error
 
 
 def _encode(rollout: r.Rollout) -> bytes:

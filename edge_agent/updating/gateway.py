@@ -24,6 +24,13 @@ ANSWER_S = 60.0
 """Longest silence of the gateway within one answer."""
 MOST_ANSWER_BYTES = 64 * 1024
 CHUNK_BYTES = 64 * 1024
+_FOR_GOOD = (
+    http.client.BAD_REQUEST,
+    http.client.NOT_FOUND,
+    http.client.CONFLICT,
+    http.client.REQUEST_ENTITY_TOO_LARGE,
+    http.client.UNPROCESSABLE_ENTITY,
+)
 _LOST = (OSError, http.client.HTTPException)
 
 
@@ -32,26 +39,17 @@ class RefusedError(EnrolmentError):
 
 
 class Gateway:
-    """One device's view of it. Raises ConfigError where the device's files cannot be used."""
+    """One device's view of it. The certificates are read for each question: a renewal may replace them meanwhile."""
 
     def __init__(self, config: UpdaterConfig) -> None:
         self._url = config.gateway.url.rstrip("/")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        files = config.broker
-        try:
-            context.load_verify_locations(files.ca_file)
-            context.load_cert_chain(files.certificate_file, files.key_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"cannot use the device's certificates beside {files.key_file}: {error}") from error
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), _NoRedirection(), urllib.request.HTTPSHandler(context=context)
-        )
+        self._files = config.broker
 
     def orders(self, facts: Facts) -> Orders:
         """What this board is to do.
 
         Raises:
+            ConfigError: the device's certificates cannot be used.
             EnrolmentError: the gateway cannot be asked, or refuses us (RefusedError).
             ProtocolError: its answer is none.
         """
@@ -60,7 +58,7 @@ class Gateway:
             return read_orders(self._body(answer))
 
     def report(self, report: UpdateReport) -> None:
-        """Hands a report over; it returns when the gateway has it. Raises EnrolmentError as `orders`."""
+        """Hands a report over; it returns when the gateway has it. Raises as `orders`."""
         request = urllib.request.Request(
             f"{self._url}/v1/reports", msgspec.json.encode(report), {"Content-Type": "application/json"}, method="POST"
         )
@@ -71,6 +69,7 @@ class Gateway:
         """A bundle's bytes from `offset` on, as (place, chunk); from 0 on where the gateway knows no ranges.
 
         Raises:
+            ConfigError: as `orders`.
             EnrolmentError: the connection was lost, or refused.
             FetchError: the gateway has no such bundle.
         """
@@ -84,6 +83,19 @@ class Gateway:
             while chunk := self._read(answer, CHUNK_BYTES):
                 yield place, chunk
                 place += len(chunk)
+
+    def _opener(self) -> urllib.request.OpenerDirector:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        files = self._files
+        try:
+            context.load_verify_locations(files.ca_file)
+            context.load_cert_chain(files.certificate_file, files.key_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"cannot use the device's certificates beside {files.key_file}: {error}") from error
+        return urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), _NoRedirection(), urllib.request.HTTPSHandler(context=context)
+        )
 
     def _body(self, answer: IO[bytes]) -> bytes:
         data = b""
@@ -102,7 +114,7 @@ class Gateway:
     @contextmanager
     def _open(self, request: urllib.request.Request) -> Iterator[http.client.HTTPResponse]:
         try:
-            answer: http.client.HTTPResponse = self._opener.open(request, timeout=ANSWER_S)
+            answer: http.client.HTTPResponse = self._opener().open(request, timeout=ANSWER_S)
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error, request.selector) from error
@@ -118,9 +130,11 @@ class Gateway:
         said = f"{self._url}{path.partition('?')[0]} answers {error.code} {error.reason}"
         if error.code == http.client.NOT_FOUND and path.startswith("/v1/bundles/"):
             return FetchError(f"{said}: the gateway has no such bundle; put it into the fleet's folder of releases")
-        if error.code in (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS) or error.code >= 500:
-            return EnrolmentError(f"{said}: try again later")
-        return RefusedError(f"{said}: is this device enrolled, and its certificate neither expired nor revoked?")
+        if error.code in _FOR_GOOD:
+            return RefusedError(f"{said}: update the gateway, or this board")
+        if error.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+            return EnrolmentError(f"{said}: is this device enrolled, and its certificate neither expired nor revoked?")
+        return EnrolmentError(f"{said}: try again later")
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):

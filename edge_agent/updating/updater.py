@@ -90,18 +90,25 @@ class Updater:
             LOGGER.warning("the certificate was not renewed: %s", error)
 
     def _settle(self) -> None:
-        """What the releases say of an order that a killed run followed."""
-        change = self.releases.recover()
+        """What the releases say of an order that a killed run followed.
+
+        A change that was interrupted before its switch says nothing of the release: the order comes again. Nor does a
+        pack's: to try it again changes nothing if it is there.
+        """
         order = self.spool.order()
-        if order is None or order.kind != "agent":
-            return  # a pack is tried again: that changes nothing if it is there
-        has_it = self.releases.version() == order.version
-        if has_it and not order.returns:
-            self._finish(order, "installed", "")
-        elif order.returns and not has_it:
-            self._finish(order, "returned", "")
-        elif change is not None and change.kind == "returned":
-            self._finish(order, "failed" if order.returns else "returned", change.reason)
+        told = order if order is not None and order.kind == "agent" else None
+        switched = told is not None and self._follows(told)
+        change = self.releases.recover()
+        if told is None or not switched:
+            return
+        if self._follows(told):
+            self._finish(told, "returned" if told.returns else "installed", "")
+        elif change is not None:
+            self._finish(told, "failed" if told.returns else "returned", change.reason)
+
+    def _follows(self, order: ReleaseOrder) -> bool:
+        """Whether the current release is one that an order for the agent asks for."""
+        return (self.releases.version() == order.version) != order.returns
 
     def _finish(self, order: ReleaseOrder, outcome: Reported, reason: str) -> None:
         facts = self._facts()

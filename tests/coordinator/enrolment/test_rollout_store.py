@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.enrolment import rollout as r
 from coordinator.enrolment.rollout_store import FILE, RolloutDesk, RolloutStore
-from edge_agent.wire.errors import ConfigError, PayloadError, StoreError
+from edge_agent.wire.errors import ConfigError, EnrolmentError, StoreError
 from edge_agent.wire.updates import Facts, UpdateReport
 
 FACTS = Facts("1.0", "aarch64", "3.11")
@@ -88,7 +88,7 @@ def test_an_agent_comes_before_a_pack(store: RolloutStore) -> None:
 def test_a_report_of_a_release_that_never_was_is_refused(store: RolloutStore) -> None:
     store.start(AGENT, TERMS, GROUPS)
     for report in (said("installed", 2), said("installed", 1, "other.tar")):
-        with pytest.raises(PayloadError, match="never rolled out"):
+        with pytest.raises(EnrolmentError, match="never rolled out"):
             store.take_report("a", report)
 
 
@@ -139,13 +139,13 @@ def test_the_service_hands_over_what_boards_say(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("facts", [{"version": "1.0"}, {"version": "new", "machine": "aarch64", "python": "3.11"}])
 def test_a_question_that_is_none_is_refused(facts: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(PayloadError, match="a question for orders"):
+    with pytest.raises(EnrolmentError, match="a question for orders"):
         RolloutDesk(tmp_path / FILE).release_for("a", facts)
 
 
 @pytest.mark.parametrize("report", [b"{", b"{}", b'{"outcome":"installed"}'])
 def test_a_report_that_is_none_is_refused(report: bytes, tmp_path: Path) -> None:
-    with pytest.raises(PayloadError, match="a report on a release"):
+    with pytest.raises(EnrolmentError, match="a report on a release"):
         RolloutDesk(tmp_path / FILE).take_report("a", report)
 
 

@@ -32,7 +32,9 @@ def test_another_authority_is_not_believed(config: UpdaterConfig, tmp_path: Path
         other.close()
 
 
-@pytest.mark.parametrize(("status", "kind"), [(403, RefusedError), (302, RefusedError), (503, EnrolmentError)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, RefusedError), (302, EnrolmentError), (403, EnrolmentError), (503, EnrolmentError)]
+)
 def test_a_refusal_is_told_from_a_failure(
     status: int, kind: type[Exception], fleet: UpdateGateway, config: UpdaterConfig
 ) -> None:
@@ -74,4 +76,12 @@ def test_a_bundle_that_is_not_there_is_named(config: UpdaterConfig) -> None:
 def test_certificates_that_cannot_be_read_are_named(config: UpdaterConfig) -> None:
     config.broker.key_file.write_text("no key", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"device\.key"):
-        Gateway(config)
+        Gateway(config).orders(FACTS)
+
+
+def test_a_certificate_that_was_renewed_is_used_at_once(fleet: UpdateGateway, config: UpdaterConfig) -> None:
+    gateway = Gateway(config)
+    gateway.orders(FACTS)
+    fleet.enrol("renewed", config.broker.key_file.parent)
+    gateway.orders(FACTS)
+    assert [board.device for board in fleet.store().boards()] == ["a", "renewed"]

@@ -79,7 +79,10 @@ class Shelf:
         return Changed("installed")
 
     def recover(self) -> Changed | None:
-        return self.interrupted
+        change, self.interrupted = self.interrupted, None
+        if change is not None and change.kind == "returned" and self.previous:
+            self.current, self.previous = self.previous, ""
+        return change
 
     @contextmanager
     def agent_stopped(self) -> Iterator[None]:
@@ -243,11 +246,12 @@ def test_a_report_whose_answer_was_lost_is_delivered_again_and_counts_once(board
     assert len(board.fleet.reports) == 2
 
 
-def test_a_gateway_that_is_off_gets_the_report_when_it_is_back(board: Board) -> None:
+@pytest.mark.parametrize("status", [503, 403, 302])
+def test_a_report_is_kept_while_the_gateway_does_not_take_it(status: int, board: Board) -> None:
     roll_out(board)
     updater = board.updater()
     updater.spool.finish(UpdateReport("1.1", "x86_64", "3.11", "never.tar", 9, "failed"))
-    board.fleet.faults.status = 503
+    board.fleet.faults.status = status
     with pytest.raises(EnrolmentError):
         updater.run()
     assert updater.spool.report() is not None
@@ -260,7 +264,7 @@ def test_a_gateway_that_is_off_gets_the_report_when_it_is_back(board: Board) -> 
     [
         ("after the switch", None, ("installed", "")),
         ("after the switch", Changed("installed"), ("installed", "")),
-        ("before the switch", Changed("returned", "power cut"), ("returned", "power cut")),
+        ("after the switch", Changed("returned", "it does not start"), ("returned", "it does not start")),
     ],
 )
 def test_a_killed_run_is_brought_to_its_end(
@@ -276,12 +280,13 @@ def test_a_killed_run_is_brought_to_its_end(
     assert len(board.shelf.installs) == 1
 
 
-def test_a_run_that_was_killed_before_the_switch_starts_again(board: Board) -> None:
+@pytest.mark.parametrize("interrupted", [None, Changed("returned", "it was interrupted")])
+def test_a_run_that_was_killed_before_the_switch_starts_again(interrupted: Changed | None, board: Board) -> None:
     roll_out(board)
     board.shelf.dies_at = "before the switch"
     with pytest.raises(KeyboardInterrupt):
         board.run()
-    board.shelf.dies_at = ""
+    board.shelf.dies_at, board.shelf.interrupted = "", interrupted
     assert board.run().kind == "installed"
     assert board.fleet.sent_bytes == next((board.fleet.folder / "releases").glob("*.tar")).stat().st_size
 
