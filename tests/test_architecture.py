@@ -25,6 +25,7 @@ _WALL_CLOCK = re.compile(
 )
 
 TESTED_WITH = {
+    "deploy/board/debian/__main__.py": "tests/system/test_deb.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
     "deploy/cli/coordinator.py": "tests/system/test_cli.py",
     "deploy/cli/demo.py": "tests/system/test_cli.py",

@@ -1,0 +1,14 @@
+"""`rankfleet deploy`: makes what is carried to boards."""
+
+from __future__ import annotations
+
+import argparse
+
+from deploy.cli import deb
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    parser = subparsers.add_parser("deploy", help="make what is carried to boards", description="Packages for boards.")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
+    deb.add_parser(commands)
