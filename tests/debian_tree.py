@@ -16,7 +16,7 @@ from deploy.fetch.fetch import cache_folder
 
 RELEASE = "bookworm"
 _MIRROR = "http://deb.debian.org/debian"
-_BESIDE = "adduser,openssl,python3,systemd"
+_BESIDE = ("adduser", "openssl", "python3", "systemd")
 """What the agent's package asks for, and what every board has: so that installing it needs no network."""
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -54,13 +54,13 @@ class Tree:
         return set(listed.stdout.splitlines())
 
 
-def fresh_tree(folder: Path) -> Tree:
-    """A fresh tree in `folder`; skips the test where this machine cannot make one."""
+def fresh_tree(folder: Path, *further: str) -> Tree:
+    """A fresh tree in `folder`, with the packages `further`; skips the test where this machine cannot make one."""
     reason = _what_is_missing()
     if reason:
         pytest.skip(f"NOT TESTED: no Debian tree here: {reason}")
     folder.mkdir(parents=True)
-    subprocess.run(["tar", "-C", str(folder), "-xf", str(_archive())], check=True)
+    subprocess.run(["tar", "-C", str(folder), "-xf", str(_archive(further))], check=True)
     return Tree(folder)
 
 
@@ -74,16 +74,23 @@ def _what_is_missing() -> str | None:
     return None
 
 
-def _archive() -> Path:
+def _archive(further: tuple[str, ...]) -> Path:
     """The tar of the tree as debootstrap leaves it, made if it is not there."""
-    folder = cache_folder() / "debian"
-    archive = folder / f"{RELEASE}-{os.uname().machine}-{_BESIDE.replace(',', '-')}.tar"
+    folder, packages = cache_folder() / "debian", (*_BESIDE, *further)
+    archive = folder / f"{RELEASE}-{os.uname().machine}-{'-'.join(packages)}.tar"
     if archive.exists():
         return archive
     folder.mkdir(parents=True, exist_ok=True)
     work = folder / f".making-{os.getpid()}"
     try:
-        command = ["debootstrap", "--variant=minbase", f"--include={_BESIDE}", RELEASE, str(work / "tree"), _MIRROR]
+        command = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(packages)}",
+            RELEASE,
+            str(work / "tree"),
+            _MIRROR,
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **_ENVIRONMENT})
         subprocess.run(
             ["tar", "-C", str(work / "tree"), "--one-file-system", "-cf", str(work / "tar"), "."], check=True
