@@ -60,7 +60,7 @@ def _field(package: Path, name: str) -> str:
 
 def _apt_install(tree: Tree, package: Path, name: str = "agent.deb") -> str:
     shutil.copy(package, tree.root / "root" / name)
-    return tree.run("apt-get", "install", "--yes", "--no-download", f"/root/{name}").stdout
+    return tree.run("apt-get", "install", "--yes", f"/root/{name}").stdout
 
 
 def _configure(tree: Tree) -> None:
@@ -231,5 +231,5 @@ def test_apt_refuses_the_package_on_another_python(amd64: Path, tree: Tree, tmp_
     control.write_text(control.read_text().replace("python3 (>= 3.11~)", "python3 (>= 3.12~)"))
     other = tree.root / "root/other.deb"
     subprocess.run(["dpkg-deb", "-b", "-Znone", str(folder), str(other)], check=True, stdout=subprocess.DEVNULL)
-    done = tree.run("apt-get", "install", "--yes", "--no-download", "/root/other.deb", check=False)
+    done = tree.run("apt-get", "install", "--yes", "/root/other.deb", check=False)
     assert done.returncode != 0 and "python3 (>= 3.12~)" in done.stdout
