@@ -71,15 +71,33 @@ def measure(requirements: Sequence[str], machine: Machine, constraints: Path | N
         ConfigError: the constraints file cannot be read, or the Python of `machine` is no version.
         FetchError: pip cannot install the requirements out of wheels.
     """
-    environment = _environment(machine)
-    wanted = _applying(map(Requirement, requirements), environment)
     with tempfile.TemporaryDirectory(prefix="rankfleet-installed-") as work:
-        pins = Path(work) / "constraints.txt"
-        pins.write_text("\n".join(_applying(_constraints(constraints), environment)), encoding="utf-8")
         folder = Path(work) / "installed"
-        _install(wanted, machine, pins, folder)
+        install(requirements, machine, folder, constraints, options=("--compile",))
         sizes = [_size(one) for one in distributions(path=[str(folder)])]
     return sorted(sizes, key=lambda one: -one.size_bytes)
+
+
+def install(
+    requirements: Sequence[str],
+    machine: Machine,
+    folder: Path,
+    constraints: Path | None = None,
+    options: Sequence[str] = (),
+) -> None:
+    """Installs `requirements` and all that they need, as for `machine`, into `folder`; `options` are pip's.
+
+    What is said of markers at `measure` holds here.
+
+    Raises:
+        ConfigError, FetchError: as `measure`.
+    """
+    environment = _environment(machine)
+    wanted = _applying(map(Requirement, requirements), environment)
+    with tempfile.TemporaryDirectory(prefix="rankfleet-pip-") as work:
+        pins = Path(work) / "constraints.txt"
+        pins.write_text("\n".join(_applying(_constraints(constraints), environment)), encoding="utf-8")
+        _run_pip([*options, "--constraint", str(pins), "--target", str(folder), *wanted], machine, Path(work))
 
 
 def _closure(requirements: Sequence[str]) -> list[Distribution]:
@@ -161,16 +179,16 @@ def _constraint(text: str, where: str) -> Requirement:
         raise ConfigError(f"{where}: expected a line like 'numpy==2.1.3', got {text!r}: correct it") from error
 
 
-def _install(requirements: Sequence[str], machine: Machine, constraints: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--target", str(folder), "--only-binary=:all:", "--compile"]
-    command += ["--disable-pip-version-check", "--no-input", "--quiet", "--constraint", str(constraints)]
+def _run_pip(arguments: Sequence[str], machine: Machine, work: Path) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--no-input", "--quiet"]
     command += ["--python-version", machine.python, "--implementation", "cp"]
     for platform in (*(f"manylinux_2_{minor}" for minor in _GLIBC_MINORS), "manylinux2014"):
         command += ["--platform", f"{platform}_{machine.kind}"]
     # pip's own temporary copies go where the user's temporary folder was chosen to be, and away with it.
-    environ = {**os.environ, "TMPDIR": str(folder.parent)}
+    environ = {**os.environ, "TMPDIR": str(work)}
     done = subprocess.run(
-        [*command, *requirements], capture_output=True, text=True, errors="replace", env=environ, check=False
+        [*command, *arguments], capture_output=True, text=True, errors="replace", env=environ, check=False
     )
     if done.returncode:
         raise FetchError(_pip_failure(machine, done.stderr))

@@ -42,6 +42,7 @@ TESTED_WITH = {
     "coordinator/enrolment/parts.py": "tests/coordinator/enrolment/test_service.py",
     "coordinator/enrolment/tls.py": "tests/coordinator/enrolment/test_service.py",
     "coordinator/enrolment/views.py": "tests/coordinator/enrolment/test_service.py",
+    "deploy/board/debian/__main__.py": "tests/system/test_deb.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
     "deploy/cli/bundle.py": "tests/deploy/cli/test_deploy.py",
     "deploy/cli/agent_update.py": "tests/system/test_updates.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from deploy.cli import bundle
+from deploy.cli import bundle, deb
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -12,3 +12,4 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("deploy", help="make what is carried to boards", description="Packages for boards.")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     bundle.add_parser(commands)
+    deb.add_parser(commands)

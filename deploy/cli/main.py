@@ -7,6 +7,7 @@ import importlib
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -40,7 +41,7 @@ SUBCOMMANDS = (
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
-    parser = _parser(arguments)
+    parser = command_line(arguments)
     args = parser.parse_args(arguments)
     if "run" not in args:
         parser.print_help()
@@ -58,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+def command_line(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser for `arguments`, with the subcommand that they name; with all of them where they name none."""
     parser = argparse.ArgumentParser(
         prog="rankfleet", description=_ABOUT, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )

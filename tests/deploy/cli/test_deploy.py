@@ -12,7 +12,7 @@ from tests.bundle_gateway import CA
 from tests.deploy.board.test_wheels import make_wheel
 
 
-@pytest.mark.parametrize("command", [["deploy"], ["deploy", "bundle"]])
+@pytest.mark.parametrize("command", [["deploy"], ["deploy", "bundle"], ["deploy", "deb"]])
 def test_it_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--help"])

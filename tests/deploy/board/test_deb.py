@@ -1,0 +1,59 @@
+"""What the package's builder refuses, and its scripts. The package itself is in tests/system/test_deb.py."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploy.board import deb
+from edge_agent import config
+from edge_agent.wire.errors import ConfigError
+from profiling.installed import Machine
+
+SCRIPTS = deb.ROOT / "deploy" / "board" / "debian"
+
+
+def _manual(version: str, date: str) -> str:
+    return f"{version} {date}"
+
+
+def test_an_unknown_machine_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected aarch64 or x86_64 as the target, got 'armv7l'"):
+        deb.build(deb.Package(Machine("armv7l", "3.11")), tmp_path / "out", _manual)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_date_of_the_sources_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1795718445")
+    assert deb.source_date_s() == 1795718445
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(ConfigError, match="got 'yesterday'"):
+        deb.source_date_s()
+
+
+def test_without_git_and_without_a_date_the_builder_asks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="set SOURCE_DATE_EPOCH"):
+        deb.source_date_s()
+
+
+@pytest.mark.parametrize("name", ["rankfleet", "postinst", "prerm", "postrm"])
+def test_shellcheck_finds_nothing_in_a_script(name: str) -> None:
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("no shellcheck here: apt install shellcheck")
+    done = subprocess.run([shellcheck, str(SCRIPTS / name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_example_configuration_is_one_and_keeps_to_the_packages_folders() -> None:
+    settings = config.load(SCRIPTS / "agent.toml")
+    folders = {line.split()[1] for line in (SCRIPTS / "tmpfiles.conf").read_text().splitlines()}
+    assert str(settings.state_dir) in folders and str(settings.data.parent) in folders
+    assert settings.broker.password_file is not None and str(settings.broker.password_file.parent) in folders
