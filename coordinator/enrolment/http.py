@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_agent.wire.errors import MALFORMED, ConfigError, EnrolmentError, RankfleetError
+from edge_agent.wire.errors import ConfigError, EnrolmentError, RankfleetError
+from edge_agent.wire.malformed import MALFORMED
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ import msgspec
 
 from coordinator.enrolment.rollout import Bundle, Release
 from edge_agent.wire import pack
-from edge_agent.wire.errors import MALFORMED, ConfigError, StoreError
+from edge_agent.wire.errors import ConfigError, StoreError
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.updates import BundleName, Word, parse_version
 
 MANIFEST = "manifest.json"

@@ -18,7 +18,8 @@ import msgspec
 
 from coordinator.enrolment import rollout as r
 from edge_agent.wire.database import Database
-from edge_agent.wire.errors import MALFORMED, ConfigError, EnrolmentError
+from edge_agent.wire.errors import ConfigError, EnrolmentError
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.updates import Facts, Kind, ReleaseOrder, UpdateReport
 
 T = TypeVar("T")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_agent.releases import store  # type: ignore[import-not-found]
-from edge_agent.releases.change import Changer  # type: ignore[import-not-found]
-from edge_agent.releases.layout import Board  # type: ignore[import-not-found]
-from edge_agent.releases.limits import Limits  # type: ignore[import-not-found]
-from edge_agent.releases.service_manager import service_manager  # type: ignore[import-not-found]
+from edge_agent.releases import store
+from edge_agent.releases.change import Changer
+from edge_agent.releases.layout import Board
+from edge_agent.releases.limits import Limits
+from edge_agent.releases.service_manager import service_manager
 from edge_agent.updating.releases import Change, Releases
 from edge_agent.wire.errors import StoreError
 from edge_agent.wire.folder_lock import only_one

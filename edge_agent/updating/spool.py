@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
-from edge_agent.wire.errors import MALFORMED, StoreError
+from edge_agent.wire.errors import StoreError
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.updates import ReleaseOrder, UpdateReport
 
 T = TypeVar("T")

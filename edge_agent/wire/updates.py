@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Meta
 from packaging.version import InvalidVersion, Version
 
-from .errors import MALFORMED, ProtocolError
+from .errors import ProtocolError
+from .malformed import MALFORMED
 
 Kind = Literal["agent", "pack"]
 Reported = Literal["installed", "returned", "failed"]
