@@ -61,6 +61,11 @@ class FleetFolder:
         return self.root / "tls" / "coordinator.key"
 
     @property
+    def rollouts(self) -> Path:
+        """Which releases go to which boards (`rollout_store.RolloutStore`)."""
+        return self.root / "rollouts.db"
+
+    @property
     def revoked(self) -> Path:
         """The list of revoked certificates, as the broker reads it."""
         return self.root / "tls" / "revoked.pem"

@@ -7,6 +7,10 @@ import logging
 import random
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_agent.updating.settings import UpdaterConfig
 
 LOGGER = logging.getLogger("rankfleet.update")
 _UPDATE = """\
@@ -50,10 +54,12 @@ def run(args: argparse.Namespace) -> int:
     time.sleep(random.uniform(0, args.spread_s))
     with board_releases(args.prefix, args.idle_s, args.steady_s) as (releases, folder):
         packs = Packs(config.state_dir)
-        result = Updater(Spool(folder), Gateway(config), releases, packs, _renew, args.idle_s).run()
+        result = Updater(Spool(folder), Gateway(config), releases, packs, lambda: _renew(config), args.idle_s).run()
     print(result.text, flush=True)
     return int(result.kind in ("returned", "failed"))
 
 
-def _renew() -> None:
-    LOGGER.warning("the gateway wants this device to have a new certificate: run `rankfleet agent renew`")
+def _renew(config: UpdaterConfig) -> None:
+    from edge_agent.enrolment.renew import renew  # noqa: PLC0415
+
+    renew(config.gateway.url, config.broker.ca_file, config.broker.certificate_file.parent, LOGGER.info)

@@ -80,6 +80,7 @@ def up(args: argparse.Namespace) -> int:
     from coordinator.enrolment.founding import mend, opened  # noqa: PLC0415
     from coordinator.enrolment.gateway import Gateway  # noqa: PLC0415
     from coordinator.enrolment.opening import Fleet, enrolment_service  # noqa: PLC0415
+    from coordinator.enrolment.rollout_store import RolloutDesk  # noqa: PLC0415
     from coordinator.enrolment.services import Broker, Rounds  # noqa: PLC0415
     from deploy.cli.enrolment import template  # noqa: PLC0415
     from edge_agent.wire.folder_lock import only_one  # noqa: PLC0415
@@ -102,7 +103,9 @@ def up(args: argparse.Namespace) -> int:
         rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config))
         fleet = Fleet(folder, settings, authority, template(), _now)
         _say(f"boards join at {fleet.url}")
-        services = (Broker(folder, settings, mosquitto), enrolment_service(fleet), Rounds(folder, rounds, _say))
+        rollouts = RolloutDesk(folder.rollouts)
+        service = enrolment_service(fleet, release_for=rollouts.release_for, take_report=rollouts.take_report)
+        services = (Broker(folder, settings, mosquitto), service, Rounds(folder, rounds, _say))
         Gateway(services, _say, upkeep).run()
     return 0
 

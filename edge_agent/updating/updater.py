@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_agent.releases.idle import between_rounds
 from edge_agent.updating import download
-from edge_agent.updating.busy import between_rounds
 from edge_agent.updating.gateway import Gateway, RefusedError
 from edge_agent.updating.packs import Packs
 from edge_agent.updating.releases import Releases

@@ -26,7 +26,7 @@ from edge_agent.updating.updater import Result, Updater
 from edge_agent.wire import pack
 from edge_agent.wire.errors import EnrolmentError, StoreError
 from edge_agent.wire.updates import ReleaseOrder, UpdateReport
-from tests.edge_agent.updating.test_busy import in_a_round
+from tests.edge_agent.releases.test_idle import in_a_round
 from tests.models import tiny_pack
 from tests.update_gateway import UpdateGateway
 
