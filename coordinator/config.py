@@ -223,8 +223,8 @@ def _check(path: Path, config: CoordinatorConfig) -> None:
 def _check_broker(path: Path, config: CoordinatorConfig) -> None:
     if config.users_file is not None and config.broker.ca_file is not None:
         raise ConfigError(
-            f"{path}: users_file starts the embedded broker, which has no TLS, and broker.ca_file asks for it: leave out "
-            "one of them; an enrolled fleet has Mosquitto (docs/gateway.md)"
+            f"{path}: users_file starts the embedded broker, which has no TLS, and broker.ca_file asks for it: leave "
+            "one of them out; an enrolled fleet has Mosquitto (docs/gateway.md)"
         )
 
 
