@@ -10,8 +10,7 @@ from msgspec import Meta
 
 from edge_agent.wire import messages as m
 from edge_agent.wire import topics
-from edge_agent.wire.errors import ConfigError
-from edge_agent.wire.malformed import MALFORMED
+from edge_agent.wire.errors import MALFORMED, ConfigError
 from edge_agent.wire.settings import BrokerSettings, load_toml, read_text
 
 Seconds = Annotated[float, Meta(gt=0, le=10**7)]
@@ -225,7 +224,7 @@ def _check_broker(path: Path, config: CoordinatorConfig) -> None:
     if config.users_file is not None and config.broker.ca_file is not None:
         raise ConfigError(
             f"{path}: users_file starts the embedded broker, which has no TLS, and broker.ca_file asks for it: leave "
-            "out one of them; an enrolled fleet has Mosquitto (docs/gateway.md)"
+            "one of them out; an enrolled fleet has Mosquitto (docs/gateway.md)"
         )
 
 
