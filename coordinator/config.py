@@ -10,7 +10,8 @@ from msgspec import Meta
 
 from edge_agent.wire import messages as m
 from edge_agent.wire import topics
-from edge_agent.wire.errors import MALFORMED, ConfigError
+from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.settings import BrokerSettings, load_toml, read_text
 
 Seconds = Annotated[float, Meta(gt=0, le=10**7)]
