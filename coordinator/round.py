@@ -7,6 +7,7 @@
         '--nothing stored, nobody left----'                                  ... --last round--> finished
 
 `advance(state, event)` gives the next state and what to do. Times are monotonic seconds, given with the events.
+A run that is paused finishes its open round, and opens no other until it is resumed.
 """
 
 from __future__ import annotations
@@ -112,13 +113,21 @@ class Spoiled:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """The operator wants no further round for now, or (`on` is False) lets the rounds go on."""
+
+    on: bool
+    now_s: float
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passes."""
 
     now_s: float
 
 
-Event = Ready | Lost | Expelled | Stored | StoredLate | Declined | Closed | Spoiled | Tick
+Event = Ready | Lost | Expelled | Stored | StoredLate | Declined | Closed | Spoiled | Paused | Tick
 
 
 # Actions
@@ -183,6 +192,8 @@ class State:
     resume_s: float = 0.0
     """No round opens before: set after a round in which nobody could train."""
     waiting: str = ""
+    paused: bool = False
+    """No round opens."""
 
 
 Step = tuple[State, tuple[Action, ...]]
@@ -283,11 +294,18 @@ def _spoiled(state: State, event: Spoiled) -> Step:
     return _ask_again(state, tuple(device for device in devices if device in state.ready))
 
 
+def _paused(state: State, event: Paused) -> Step:
+    """An open round is not touched."""
+    return _try_open(replace(state, paused=event.on), event.now_s)
+
+
 def _try_open(state: State, now_s: float) -> Step:
     if state.phase is not Phase.GATHERING or now_s < state.resume_s:
         return state, ()
     if state.round >= state.settings.rounds:
         return replace(state, phase=Phase.FINISHED), (Finish(),)
+    if state.paused:
+        return _wait(state, "the rounds are paused, until they are resumed")
     settings, count = state.settings, len(state.ready)
     gathering = state.round == 0 and now_s - state.since_s < settings.gather_s
     needed = settings.expected if gathering else settings.quorum
@@ -377,5 +395,6 @@ _HANDLERS: dict[type, Callable[[State, Any], Step]] = {
     Declined: _declined,
     Closed: _closed,
     Spoiled: _spoiled,
+    Paused: _paused,
     Tick: _tick,
 }

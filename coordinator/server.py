@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator import events, fleet_model
+from coordinator import events, fleet_model, pause
 from coordinator import round as rounds
 from coordinator.closing import Closer
 from coordinator.config import CoordinatorConfig
@@ -75,6 +75,7 @@ class Coordinator:
         self._silence = Silence(config.round.silence_s)
         self._farewell = Farewell(config.round, store, desk, planner, watch, revoked=revoked)
         self._model = _load_model(config, store, planner)
+        self._pause = pause.Watcher(store)
         self._round = self._resume()
         self._repeat_s = 0.0
         self._levels = Levels(config.objectives, store, watch, self._publish_event)
@@ -101,6 +102,8 @@ class Coordinator:
         """One turn of the loop: what the link and the clock have to say."""
         for expelled in self._reception.expelled(self._round):
             self._feed(expelled)
+        for word in self._pause.look(self._round, self._clock()):
+            self._feed(word)
         event = self._link.receive(POLL_S)
         if event is not None:
             self._on_link(event)
@@ -131,6 +134,7 @@ class Coordinator:
         """The round machine where the store left it: between rounds, or in an open one with its stored updates."""
         now_s = self._clock()
         state = rounds.begin(self._config.round, self._model.state.version, now_s, self._config.seed)
+        state = replace(state, paused=pause.said(self._store).paused)
         plans = self._store.plans(state.round + 1)
         if not plans:
             return state

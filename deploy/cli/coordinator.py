@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.cli import enrolment, gateway, rollout
+from deploy.cli import enrolment, gateway, rollout, rounds
 
 _RUN = """\
 Runs the rounds of a fleet to their end, then hands the final model to the devices. Stopped and started again, it goes
@@ -25,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run_parser.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     run_parser.set_defaults(run=run)
     gateway.add_parsers(commands)
+    rounds.add_parsers(commands)
     rollout.add_to(commands)
     enrolment.add_parsers(commands)
 

@@ -97,11 +97,12 @@ def reject(args: argparse.Namespace) -> int:
 def revoke(args: argparse.Namespace) -> int:
     """Puts a device out and says what it leaves behind. Raises as `approve`, and LinkError: it may be connected yet."""
     from coordinator.enrolment.history import past_rounds  # noqa: PLC0415
+    from coordinator.enrolment.run_folder import run_dir  # noqa: PLC0415
 
     with _desk(args) as (fleet, desk):
         revoked = desk.revoke(args.device, _now())
     serials = [f"{serial:x}" for serial in revoked.serials]
-    rounds = past_rounds(_run_dir(fleet), args.device)
+    rounds = past_rounds(run_dir(fleet.folder), args.device)
     part = f"rounds {', '.join(map(str, rounds))} contain its updates" if rounds else "no round contains its updates"
     said = f"{args.device} is revoked: {len(serials)} certificates; {revoked.session}; {part}"
     _print(args, {"device": args.device, "serials": serials, "session": revoked.session, "rounds": rounds}, said)
@@ -175,14 +176,6 @@ def _desk(args: argparse.Namespace) -> Iterator[tuple[Fleet, Desk]]:
     fleet = Fleet(folder, settings, authority, template(), _now)
     with fleet.desk(WHO) as desk:
         yield fleet, desk
-
-
-def _run_dir(fleet: Fleet) -> Path:
-    from edge_agent.wire.settings import read_toml  # noqa: PLC0415
-
-    config = fleet.folder.coordinator_config
-    found = read_toml(config, "docs/configuration.md").get("run_dir", "run")
-    return config.parent / str(found)
 
 
 def _print(args: argparse.Namespace, found: object, text: str) -> None:

@@ -21,6 +21,7 @@ from coordinator.round import (
     Lost,
     Open,
     Part,
+    Paused,
     Phase,
     Ready,
     Replan,
@@ -55,6 +56,29 @@ def opened(settings: RoundSettings = SETTINGS, devices: tuple[str, ...] = ("a", 
     state, actions = play(begin(settings, 0, 0.0), readies(*devices))
     assert actions[-1] == Open(1, devices)
     return state
+
+
+# Pause
+
+
+def test_a_run_that_is_paused_finishes_its_round_and_opens_no_other_until_it_is_resumed() -> None:
+    state, actions = play(opened(), [Paused(True, 1.0), *(Stored(device, 1, 2.0) for device in DEVICES)])
+    assert actions == [Close(1, DEVICES)]
+    state, actions = play(state, [Closed(3.0), Tick(4.0), Ready("a", 5.0), Tick(1000.0)])
+    assert actions == [Waiting("the rounds are paused, until they are resumed")]
+    _, actions = play(state, [Paused(False, 1001.0)])
+    assert actions == [Open(2, DEVICES)]
+
+
+def test_no_first_round_opens_while_the_run_is_paused() -> None:
+    state, actions = play(begin(SETTINGS, 0, 0.0), [Paused(True, 0.0), *readies(*DEVICES)])
+    assert (state.phase, [type(action) for action in actions]) == (Phase.GATHERING, [Waiting])
+
+
+def test_a_run_that_is_paused_in_its_last_round_ends_with_it() -> None:
+    state = reopen(begin(SETTINGS, 1, 0.0), dict.fromkeys(DEVICES, Part.STORED), 0.0)
+    _, actions = play(state, [Paused(True, 1.0), Tick(2.0), Closed(3.0)])
+    assert actions == [Close(2, DEVICES), Finish()]
 
 
 # Late updates
@@ -349,6 +373,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.finishes += 1
 
     def check_open(self, action: Open) -> None:
+        assert not self.state.paused
         assert action.round == self.first + len(self.closed) + 1
         assert set(action.cohort) == self.online
         gathered = self.first or self.closed or self.now_s >= self.settings.gather_s
@@ -397,6 +422,10 @@ class AnyHistory(RuleBasedStateMachine):
     def declines(self, device: str, behind: int) -> None:
         self.feed(Declined(device, self.state.round - behind, self.now_s))
 
+    @rule(on=st.sampled_from((True, False, False)))
+    def is_paused(self, on: bool) -> None:
+        self.feed(Paused(on, self.now_s))
+
     @rule(step_s=st.floats(0.0, 30.0))
     def time_passes(self, step_s: float) -> None:
         self.now_s += step_s
@@ -431,6 +460,7 @@ class AnyHistory(RuleBasedStateMachine):
         """From here on as many devices as are expected are there, and all that are ready answer: the run finishes."""
         if not hasattr(self, "state"):
             return
+        self.is_paused(False)
         for device in sorted(set(DEVICES[: self.settings.expected]) - self.online):
             self.becomes_ready(device)
         for _ in range(100):
