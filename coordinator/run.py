@@ -8,6 +8,8 @@ from coordinator.broker import EmbeddedBroker
 from coordinator.config import CoordinatorConfig, encode, load_users
 from coordinator.desk import Desk
 from coordinator.events import Watch
+from coordinator.journal import FILE as JOURNAL
+from coordinator.journal import Recorder
 from coordinator.objects import Objects
 from coordinator.plans import Planner, fleet_layout
 from coordinator.recovery import mend
@@ -32,20 +34,22 @@ def run(config: CoordinatorConfig, watch: Watch) -> tuple[str, ...]:
     """
     with ExitStack() as stack:
         stack.enter_context(only_one(config.run_dir, "coordinator"))
+        recorder = Recorder(config.run_dir / JOURNAL, watch)
+        stack.callback(recorder.close)
         store = Store(config.run_dir / DATABASE)
         stack.callback(store.close)
         objects = Objects(config.pack, store)
         _check_run(store, objects, config)
         mended = mend(store, fleet_layout(config), config.seed)
         if mended is not None:
-            watch(mended)
+            recorder(mended)
         planner = Planner(config, objects, store.run_id())
         if config.users_file is not None:
             _start_broker(config, stack)
         link = MqttLink(mqtt_settings(config.broker, topics.COORDINATOR), (topics.every_up(config.fleet),))
         stack.callback(link.close)
         desk = Desk(config.fleet, store, objects, link)
-        return Coordinator(config, store, desk, planner, link, watch).run()
+        return Coordinator(config, store, desk, planner, link, recorder).run()
 
 
 def _start_broker(config: CoordinatorConfig, stack: ExitStack) -> None:
