@@ -187,6 +187,11 @@ class Store(Database):
         query = "SELECT round FROM contribution WHERE device = ? AND round IN (SELECT number FROM round) ORDER BY round"
         return tuple(number for (number,) in self._all(query, device))
 
+    def reports_by(self, device: str, most: int) -> list[tuple[int, bytes]]:
+        """Round and encoded report of the last updates of `device`, the newest first."""
+        query = "SELECT round, CAST(report AS BLOB) FROM contribution WHERE device = ? ORDER BY round DESC LIMIT ?"
+        return self._all(query, device, most)
+
     def contribution_body(self, number: int, device: str) -> bytes:
         """The encoded update itself, one at a time, so that memory does not grow with the fleet.
 

@@ -30,6 +30,9 @@ class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enrolment_port: Port = 8443
     device_days: Annotated[int, Meta(ge=1, le=SERVER_DAYS)] = DEVICE_DAYS
     """How long a device's certificate is valid; it is renewed long before."""
+    web_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Where the live page is served: over TLS on any address but loopback."""
+    web_port: Port = 8480
 
 
 def check(settings: FleetSettings, where: str) -> FleetSettings:
@@ -41,8 +44,9 @@ def check(settings: FleetSettings, where: str) -> FleetSettings:
     topics.check_name(settings.fleet, f"{where}: fleet")
     if not settings.hosts:
         raise ConfigError(f"{where}: hosts must name at least one host name or address under which boards reach it")
-    if settings.broker_port == settings.enrolment_port:
-        raise ConfigError(f"{where}: broker_port and enrolment_port must differ, both are {settings.broker_port}")
+    ports = {name: getattr(settings, name) for name in ("broker_port", "enrolment_port", "web_port")}
+    if len(set(ports.values())) < len(ports):
+        raise ConfigError(f"{where}: {', '.join(ports)} must differ, got {list(ports.values())}")
     return settings
 
 

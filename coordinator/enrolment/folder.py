@@ -111,6 +111,11 @@ class FleetFolder:
         return self.root / "releases"
 
     @property
+    def rounds_stopped(self) -> Path:
+        """There while the operator has stopped the rounds."""
+        return self.root / "rounds-stopped"
+
+    @property
     def unit(self) -> Path:
         """The systemd unit of the gateway, to be copied to /etc/systemd/system."""
         return self.root / "systemd" / "rankfleet-coordinator.service"

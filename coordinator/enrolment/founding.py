@@ -37,6 +37,7 @@ class Wish:
     classes: tuple[str, ...] = ()
     broker_port: int | None = None
     enrolment_port: int | None = None
+    web_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def _settings(folder: FleetFolder, wish: Wish) -> tuple[FleetSettings, list[str]
             ("hosts", wish.hosts),
             ("broker_port", wish.broker_port),
             ("enrolment_port", wish.enrolment_port),
+            ("web_port", wish.web_port),
         )
         if value
     }

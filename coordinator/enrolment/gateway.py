@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -32,7 +33,9 @@ class _Watch:
 
 
 class Gateway:
-    """`services` in the order in which they need each other; `upkeep` comes every few hours, `say` is for a person."""
+    """`services` in the order in which they need each other; `upkeep` comes every few hours, `say` is for a person.
+    Without those in `spare` the others serve all the same.
+    """
 
     def __init__(
         self,
@@ -40,11 +43,18 @@ class Gateway:
         say: Callable[[str], None],
         upkeep: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        spare: Collection[Service] = (),
     ) -> None:
         self._services = tuple(services)
         self._say = say
         self._upkeep = upkeep
         self._clock = clock
+        self._spare = spare
+        self._again: deque[Service] = deque()
+
+    def again(self, service: Service) -> None:
+        """Stops and starts a service soon. Any thread may ask for it."""
+        self._again.append(service)
 
     def run(self) -> None:
         """Serves until it is interrupted (`KeyboardInterrupt`), which ends all services.
@@ -56,18 +66,34 @@ class Gateway:
             watches = []
             for service in self._services:
                 stack.callback(service.stop)
-                service.start()
                 watches.append(_Watch(service, self._clock()))
+                self._begin(watches[-1])
             stack.callback(tell, "STOPPING=1")
             tell("READY=1")
             kept_s = self._clock()
             while True:
                 time.sleep(POLL_S)
+                self._ask_again(watches)
                 for watch in watches:
                     self.look(watch)
                 if self._clock() - kept_s >= UPKEEP_S:
                     kept_s = self._clock()
                     self._keep_up()
+
+    def _begin(self, watch: _Watch) -> None:
+        try:
+            watch.service.start()
+        except RankfleetError as error:
+            if watch.service not in self._spare:
+                raise
+            self._put_off(watch, str(error))
+
+    def _ask_again(self, watches: Sequence[_Watch]) -> None:
+        while self._again:
+            service = self._again.popleft()
+            for watch in watches:
+                if watch.service is service:
+                    watch.due_s, watch.delay_s = self._clock(), FIRST_DELAY_S
 
     def look(self, watch: _Watch) -> None:
         """Starts a service that failed again, after a delay that doubles until it holds."""

@@ -60,13 +60,21 @@ async def read(request: Request, kind: type[T], most_bytes: int) -> T:
     Raises:
         EnrolmentError: it has more than `most_bytes`, comes too slowly, or is no `kind`.
     """
+    return convert(await body_of(request, most_bytes), kind)
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """The body as it is.
+
+    Raises:
+        EnrolmentError: it has more than `most_bytes`, or comes too slowly.
+    """
     try:
-        body = await asyncio.wait_for(_body(request, most_bytes), BODY_S)
+        return await asyncio.wait_for(_body(request, most_bytes), BODY_S)
     except asyncio.TimeoutError as error:
         raise EnrolmentError(f"the body did not come within {BODY_S:g} s", 408) from error
     except ClientDisconnect as error:
         raise EnrolmentError("the connection was lost before the body had come") from error
-    return convert(body, kind)
 
 
 def convert(body: bytes, kind: type[T]) -> T:

@@ -10,9 +10,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
-from edge_agent.wire.errors import ConfigError, LinkError
+from edge_agent.wire.errors import ConfigError, LinkError, StoreError
 from edge_agent.wire.settings import read_toml
 
 from .broker_config import Mosquitto
@@ -121,6 +121,10 @@ class Broker:
         return None if status is None else f"it ended with status {status}"
 
 
+Standing = Literal["running", "stopped", "over", "failed", "not set"]
+"""Of the rounds. `stopped`: by the operator. `not set`: the configuration says no pack or no classes."""
+
+
 class Rounds:
     """`command`, a coordinator in a process of its own, where the operator's configuration says what to train."""
 
@@ -131,6 +135,17 @@ class Rounds:
         self._say = say
         self._child = Child(command)
         self._told = False
+        self._begun = False
+
+    @property
+    def standing(self) -> Standing:
+        """What they are doing. Any thread may ask."""
+        if self._folder.rounds_stopped.exists():
+            return "stopped"
+        status = self._child.status()
+        if status is not None:
+            return "failed" if status else "over"
+        return "running" if self._begun else "not set"
 
     def start(self) -> None:
         """Starts them, or says what is missing for that.
@@ -138,6 +153,10 @@ class Rounds:
         Raises:
             ConfigError: the configuration cannot be read.
         """
+        self._begun = False
+        if self._folder.rounds_stopped.exists():
+            self._say("no rounds: they were stopped, start them on the page")
+            return
         missing = not_set(self._folder)
         if missing:
             self._say(
@@ -146,6 +165,7 @@ class Rounds:
             )
             return
         self._child.start()
+        self._begun = True
 
     def stop(self) -> None:
         """Ends them: every update that was acknowledged is on disk."""
@@ -158,6 +178,21 @@ class Rounds:
             self._told = True
             self._say("the rounds are over; the rest of the gateway stays")
         return f"they ended with status {status}" if status else None
+
+
+def order(folder: FleetFolder, run: bool) -> None:
+    """Whether the rounds are to run, from when they are started again.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    if not run:
+        folder.write(folder.rounds_stopped, b"")
+        return
+    try:
+        folder.rounds_stopped.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder.rounds_stopped} cannot be removed: {error}; check the folder's owner") from error
 
 
 def not_set(folder: FleetFolder) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""An HTTPS server in a thread of this process: uvicorn, which tells the application of the client's certificate.
+"""An HTTPS server in a thread of this process: uvicorn, which tells the application of the client's certificate. On
+loopback it may do without TLS.
 
 TLS checks a client's certificate if there is one: signed by this fleet's authority, for clients, neither ended nor to
 come. Whether it is revoked is the application's to ask, at every request.
@@ -12,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,35 +33,55 @@ MOST_HEADER_BYTES = 16 * 1024
 POLL_S = 0.02
 
 
-def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer, with a client's certificate if it has one.
+def server_context(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:
+    """TLS 1.2 or newer, with a client's certificate if it has one and there is an authority to ask for it.
 
     Raises:
         ConfigError: a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_mode = ssl.CERT_NONE if authority is None else ssl.CERT_OPTIONAL
     # A session that is taken up again would not have its certificate checked again.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     try:
         context.load_cert_chain(certificate, key)
-        context.load_verify_locations(authority)
+        if authority is not None:
+            context.load_verify_locations(authority)
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"cannot use {certificate}, {key} and {authority}: {error}") from error
+        files = ", ".join(str(one) for one in (certificate, key, authority) if one is not None)
+        raise ConfigError(f"cannot use {files}: {error}") from error
     return context
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a server is called, and the setting of `fleet.toml` that has its port."""
+
+    name: str
+    setting: str
+
+
+ENROLMENT = Called("enrolment service", "enrolment_port")
 
 
 class HttpsServer:
     """Serves `app` between `start` and `stop`, again and again; `context` is asked at every start, so that a renewed
-    certificate is taken up. One of the services that a gateway watches.
+    certificate is taken up; None is plain HTTP. One of the services that a gateway watches.
     """
 
-    name = "enrolment service"
-
-    def __init__(self, app: ASGIApp, context: Callable[[], ssl.SSLContext], host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        context: Callable[[], ssl.SSLContext | None],
+        host: str,
+        port: int,
+        called: Called = ENROLMENT,
+    ) -> None:
+        self.name = called.name
         self.host = host
+        self._called = called
         self.port = port
         self._app = app
         self._context = context
@@ -78,10 +100,10 @@ class HttpsServer:
         except OSError as error:
             raise LinkError(
                 f"cannot listen on {self.host}:{self.port}: {error.strerror or error}; stop what uses the port, or set "
-                "another enrolment_port in fleet.toml"
+                f"another {self._called.setting} in fleet.toml"
             ) from error
         self.port = listening.getsockname()[1]
-        self._running = _Running(uvicorn.Server(_config(self._app, context)), listening)
+        self._running = _Running(uvicorn.Server(_config(self._app, context)), listening, self.name)
         self._running.start()
 
     def failed(self) -> str | None:
@@ -98,11 +120,11 @@ class HttpsServer:
 class _Running:
     """One life of the server, in its thread."""
 
-    def __init__(self, server: uvicorn.Server, listening: socket.socket) -> None:
+    def __init__(self, server: uvicorn.Server, listening: socket.socket, name: str) -> None:
         self.failure: BaseException | None = None
         self._server = server
         self._socket = listening
-        self._thread = threading.Thread(target=self._run, name="enrolment-service", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
     def alive(self) -> bool:
@@ -114,7 +136,7 @@ class _Running:
         while not self._server.started:
             if not self.alive or time.monotonic() > deadline_s:
                 self._socket.close()
-                raise LinkError(f"the enrolment service did not start: {self.failure}")
+                raise LinkError(f"the {self._thread.name} did not start: {self.failure}")
             time.sleep(POLL_S)
 
     def stop(self) -> None:
@@ -153,7 +175,7 @@ def _with_certificate(app: Any, chain: list[str]) -> ASGIApp:
     return serve
 
 
-def _config(app: ASGIApp, context: ssl.SSLContext) -> uvicorn.Config:
+def _config(app: ASGIApp, context: ssl.SSLContext | None) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         http=_Protocol,

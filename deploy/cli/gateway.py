@@ -20,8 +20,9 @@ whole: it makes what is missing, renews certificates that are about to end, and 
 the folder's owner, who also runs it. docs/gateway.md says what each file is.
 """
 _UP = """\
-Runs the gateway of FOLDER in the foreground: the broker (Mosquitto), the enrolment service (HTTPS), and the rounds
-where coordinator.toml has pack and classes. What fails is started again. Ctrl-C, or SIGTERM, ends all of it in order.
+Runs the gateway of FOLDER in the foreground: the broker (Mosquitto), the enrolment service (HTTPS), the rounds where
+coordinator.toml has pack and classes, and the live page. What fails is started again. Ctrl-C, or SIGTERM, ends all in
+order.
 """
 
 
@@ -39,6 +40,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     made.add_argument("--broker-port", type=int, metavar="PORT", help="the broker's port (8883)")
     made.add_argument("--enrolment-port", type=int, metavar="PORT", help="the enrolment service's port (8443)")
+    made.add_argument("--web-port", type=int, metavar="PORT", help="the live page's port, on loopback (8480)")
     made.add_argument("--pack", type=Path, metavar="PACK", help="the model pack to train")
     made.add_argument("--classes", nargs="+", default=[], metavar="CLASS", help="the labels, two or more")
     made.set_defaults(run=init)
@@ -57,7 +59,8 @@ def init(args: argparse.Namespace) -> int:
     from coordinator.enrolment.founding import Wish, found  # noqa: PLC0415
 
     folder = FleetFolder(args.folder.resolve())
-    wish = Wish(args.fleet, tuple(args.host), args.pack, tuple(args.classes), args.broker_port, args.enrolment_port)
+    ports = (args.broker_port, args.enrolment_port, args.web_port)
+    wish = Wish(args.fleet, tuple(args.host), args.pack, tuple(args.classes), *ports)
     command = (*_rankfleet(), "coordinator", "up", str(folder.root))
     founded = found(folder, wish, installed(), command, _now())
     for line in founded.done or ("nothing to do: everything is whole",):
@@ -82,6 +85,7 @@ def up(args: argparse.Namespace) -> int:
     from coordinator.enrolment.opening import Fleet, enrolment_service  # noqa: PLC0415
     from coordinator.enrolment.rollout_store import RolloutDesk  # noqa: PLC0415
     from coordinator.enrolment.services import Broker, Rounds  # noqa: PLC0415
+    from coordinator.web.service import LivePage  # noqa: PLC0415
     from deploy.cli.enrolment import template  # noqa: PLC0415
     from edge_agent.wire.folder_lock import only_one  # noqa: PLC0415
 
@@ -105,8 +109,12 @@ def up(args: argparse.Namespace) -> int:
         _say(f"boards join at {fleet.url}")
         rollouts = RolloutDesk(folder.rollouts)
         service = enrolment_service(fleet, release_for=rollouts.release_for, take_report=rollouts.take_report)
-        services = (Broker(folder, settings, mosquitto), service, Rounds(folder, rounds, _say))
-        Gateway(services, _say, upkeep).run()
+        running = Rounds(folder, rounds, _say)
+        page = LivePage(fleet, lambda: running.standing, lambda: gateway.again(running))
+        _say(f"the live page is at {page.url}")
+        services = (Broker(folder, settings, mosquitto), service, running, page)
+        gateway = Gateway(services, _say, upkeep, spare=(page,))
+        gateway.run()
     return 0
 
 

@@ -85,6 +85,11 @@ class Database:
         """Closes the database."""
         self._db.close()
 
+    def data_version(self) -> int:
+        """A number that is another whenever somebody else has written to the database since it was last asked for."""
+        (version,) = self._one("PRAGMA data_version")
+        return int(version)
+
     def next_boot(self) -> int:
         """Counts this start of the program and returns its number, from 1 on; from 1 again where it was damaged."""
         boot = 1 + self.value_or("boot", 0, int, "starts are counted from 1 again")

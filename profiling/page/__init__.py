@@ -1,0 +1,1 @@
+"""How fast the live page is: a simulated fleet, and a browser that opens it."""
