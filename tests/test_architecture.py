@@ -21,12 +21,16 @@ RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 DATES = {
     "coordinator/enrolment/shelf.py",
     "coordinator/enrolment/rollout_store.py",
+    "coordinator/journal.py",
     "coordinator/levels.py",
     "deploy/cli/enrolment.py",
     "deploy/cli/gateway.py",
+    "deploy/cli/rounds.py",
     "edge_agent/doctor/clock.py",
     "edge_agent/enrolment/dates.py",
     "profiling/experiments/loop.py",
+    "profiling/page/fleet.py",
+    "profiling/page/measure.py",
 }
 """Modules that write a date into a record or a certificate, that ask whether the date is right, or whether a file has
 changed, or whose limits are days, which go on while the machine is off."""
@@ -42,6 +46,9 @@ TESTED_WITH = {
     "coordinator/enrolment/parts.py": "tests/coordinator/enrolment/test_service.py",
     "coordinator/enrolment/tls.py": "tests/coordinator/enrolment/test_service.py",
     "coordinator/enrolment/views.py": "tests/coordinator/enrolment/test_service.py",
+    "coordinator/enrolment/run_folder.py": "tests/deploy/cli/test_rounds.py",
+    "coordinator/web/guard.py": "tests/coordinator/web/test_app.py",
+    "coordinator/web/parts.py": "tests/coordinator/web/test_app.py",
     "deploy/board/debian/__main__.py": "tests/system/test_deb.py",
     "deploy/cli/agent.py": "tests/system/test_cli.py",
     "deploy/cli/bundle.py": "tests/deploy/cli/test_deploy.py",
@@ -51,9 +58,11 @@ TESTED_WITH = {
     "deploy/cli/demo.py": "tests/system/test_cli.py",
     "deploy/cli/main.py": "tests/system/test_cli.py",
     "deploy/cli/profile.py": "tests/system/test_cli.py",
+    "deploy/cli/profile_page.py": "tests/profiling/page/test_measure.py",
     "deploy/demo/run.py": "tests/system/test_demo.py",
     "deploy/folders.py": "tests/deploy/test_status.py",
     "deploy/merged_graph.py": "tests/deploy/test_export.py",
+    "profiling/page/fleet.py": "tests/profiling/page/test_measure.py",
     "profiling/soak/device.py": "tests/profiling/soak/test_run.py",
     "profiling/soak/gateway.py": "tests/profiling/soak/test_run.py",
     "profiling/soak/host.py": "tests/profiling/soak/test_run.py",

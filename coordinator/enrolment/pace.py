@@ -28,3 +28,7 @@ class Pace:
         if len(self._left) > MOST_ADDRESSES:
             self._left.popitem(last=False)
         return 0 if allowed else math.ceil((1 - left) / self._per_s)
+
+    def forget(self, address: str) -> None:
+        """Gives the address a full bucket again."""
+        self._left.pop(address, None)

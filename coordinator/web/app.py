@@ -32,7 +32,8 @@ from edge_agent.wire.errors import EnrolmentError
 
 MOST_BODY_BYTES = 4 * 1024
 MOST_FIELDS = 8
-LOGIN_PER_S = 1 / 12
+LOGIN_BURST, LOGIN_PER_S = 5.0, 1 / 12
+"""Log-ins from one address that fail: so many at once, then one every twelve seconds."""
 LANGUAGE = "rankfleet-language"
 YEAR_S = 365 * 86400
 CSRF_HEADER = "x-csrf-token"
@@ -80,7 +81,8 @@ class _Routes:
         return session
 
     def _language(self, request: Request) -> str:
-        chosen = request.query_params.get("language") or request.cookies.get(LANGUAGE)
+        asked, kept = request.query_params.get("language"), request.cookies.get(LANGUAGE)
+        chosen = asked if asked in texts.LANGUAGES else kept
         return texts.language_for(chosen, request.headers.get("accept-language", ""))
 
     def _document(self, request: Request, name: str, status: int = 200, **values: str) -> Response:
@@ -123,7 +125,7 @@ class _LogIn(_Routes):
 
     def __init__(self, parts: PageParts) -> None:
         super().__init__(parts)
-        self._pace = Pace(parts.log_in_burst, LOGIN_PER_S)
+        self._pace = Pace(LOGIN_BURST, LOGIN_PER_S)
 
     @property
     def _cookie(self) -> str:
@@ -136,7 +138,8 @@ class _LogIn(_Routes):
 
     async def enter(self, request: Request) -> Response:
         fields = await _fields(request)
-        wait_s = self._pace.wait_s(http.address_of(request), time.monotonic())
+        address = http.address_of(request)
+        wait_s = self._pace.wait_s(address, time.monotonic())
         if wait_s:
             answer = self._form(request, "login.too_often", TOO_MANY)
             answer.headers["retry-after"] = str(wait_s)
@@ -145,8 +148,9 @@ class _LogIn(_Routes):
             return self._form(request, "login.again", FORBIDDEN)
         token = _one(fields, "token").strip()
         if not await run_in_threadpool(self._parts.is_admin, token):
-            http.LOGGER.warning("a log-in with a wrong token from %s", http.address_of(request))
+            http.LOGGER.warning("a log-in with a wrong token from %s", address)
             return self._form(request, "login.wrong", ANONYMOUS)
+        self._pace.forget(address)
         entered = RedirectResponse("/", 303)
         self._set(entered, self._parts.cookie, self._parts.sessions.begin(admin_token.digest(token)))
         entered.delete_cookie(self._cookie)

@@ -24,9 +24,9 @@ _BEAT = b": still here\n\n"
 
 
 class Feed:
-    """`reader` is used in a thread of its own. `close` ends it and all that `follow` gives."""
+    """`reader` is used in a thread of its own, `now_s` gives the date. `close` ends it and all that `follow` gives."""
 
-    def __init__(self, reader: Reader, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, reader: Reader, now_s: Callable[[], float]) -> None:
         self._reader = reader
         self._now_s = now_s
         self._thread = ThreadPoolExecutor(1, "page")

@@ -34,5 +34,3 @@ class PageParts:
     hosts: tuple[str, ...]
     is_secure: bool
     cookie: str
-    log_in_burst: float = 5.0
-    """Log-ins from one address at once; then one every twelve seconds."""

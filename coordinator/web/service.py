@@ -41,7 +41,7 @@ class LivePage:
         folder, settings = fleet.folder, fleet.settings
         self.is_secure = not is_loopback(settings.web_host)
         reader = Reader(settings.fleet, run_dir(folder), lambda: Registry(folder.database), standing)
-        self._feed = Feed(reader)
+        self._feed = Feed(reader, lambda: fleet.now().timestamp())
         self._server = HttpsServer(
             application(self._parts()), self._context, settings.web_host, settings.web_port, PAGE
         )

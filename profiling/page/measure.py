@@ -111,12 +111,12 @@ def served(simulated: Simulated, token: str) -> Iterator[str]:
     """The page of the simulated fleet, on a port of this machine; gives its address."""
     registry = simulated.run_dir / "enrolment.db"
     Registry(registry).close()
-    feed = Feed(Reader("simulated", simulated.run_dir, lambda: Registry(registry), lambda: "running"))
+    feed = Feed(Reader("simulated", simulated.run_dir, lambda: Registry(registry), lambda: "running"), time.time)
     digest = admin_token.digest(token)
     parts = PageParts(
         "simulated", simulated.run_dir, feed, Sessions(lambda one: one == digest, time.monotonic),
         lambda shown: admin_token.digest(shown) == digest, _no_desk, _no_order, lambda: datetime.now(timezone.utc),
-        (HOST,), False, "rankfleet-simulated", log_in_burst=1e6,
+        (HOST,), False, "rankfleet-simulated",
     )  # fmt: skip
     server = HttpsServer(application(parts), lambda: None, HOST, 0, PAGE)
     server.start()

@@ -28,3 +28,10 @@ def test_it_remembers_so_many_addresses() -> None:
     for number in range(2 * MOST_ADDRESSES):
         pace.wait_s(str(number), 0.0)
     assert len(pace._left) == MOST_ADDRESSES
+
+
+def test_an_address_that_is_forgotten_begins_anew() -> None:
+    pace = Pace(burst=1, per_s=0.01)
+    assert pace.wait_s("a", 0.0) == 0 and pace.wait_s("a", 0.0) > 0
+    pace.forget("a")
+    assert pace.wait_s("a", 0.0) == 0
