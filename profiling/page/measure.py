@@ -156,7 +156,7 @@ def _open(browser: Any, url: str, token: str) -> tuple[float, float]:
     page.goto(f"{url}/#/devices", wait_until="commit")
     page.wait_for_selector("#devices tr", timeout=PATIENCE_MS)
     shown = page.evaluate("performance.now()")
-    page.wait_for_function(PAINT, timeout=PATIENCE_MS)
+    page.wait_for_function(f"() => {PAINT}", timeout=PATIENCE_MS)
     painted = page.evaluate(PAINT)
     context.close()
     return float(painted), float(shown)
