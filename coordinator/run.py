@@ -15,7 +15,7 @@ from coordinator.plans import Planner, fleet_layout
 from coordinator.recovery import mend
 from coordinator.server import Coordinator
 from coordinator.store import Store
-from edge_agent.wire import topics
+from edge_agent.wire import logs, topics
 from edge_agent.wire.errors import ConfigError
 from edge_agent.wire.folder_lock import only_one
 from edge_agent.wire.mqtt import MqttLink
@@ -43,6 +43,7 @@ def run(config: CoordinatorConfig, watch: Watch) -> tuple[str, ...]:
         mended = mend(store, fleet_layout(config), config.seed)
         if mended is not None:
             recorder(mended)
+        logs.concern(fleet=config.fleet, run=store.run_id().hex())
         planner = Planner(config, objects, store.run_id())
         if config.users_file is not None:
             _start_broker(config, stack)

@@ -19,6 +19,7 @@ from edge_agent.fetching import Fetcher
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
 from edge_agent.privacy import exposed, private_files, tighten
 from edge_agent.store import Store
+from edge_agent.textfile import Textfile
 from edge_agent.wire import crash_points, frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
 from edge_agent.wire.crash_points import Point
@@ -55,6 +56,8 @@ class Agent:
         self._traffic = TrafficMeter(startup.account_of(store))
         self._state = startup.initial(store)
         self._fetching = False
+        self._textfile = Textfile(settings.metrics_file)
+        startup.tell_the_log(settings, lambda: self._state)
         self._exit: events.Exit | None = None
         self._link = connect(self._boot)
 
@@ -87,6 +90,7 @@ class Agent:
         if event is not None:
             self._on_link(event)
         self._book_traffic()
+        self._textfile.look(self._state, self._traffic.account, time.monotonic())
         if self._fetching:
             self._poll_fetcher()
         line = self._runner.poll()

@@ -64,6 +64,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_check_s: Annotated[float, Meta(ge=0)] = 60.0
     """Seconds between two looks at whether data files have changed; 0: they are not looked at between rounds."""
     gateway: GatewaySettings = GatewaySettings()
+    metrics_file: Path | None = None
+    """Where metrics are written for node_exporter's textfile collector; its name ends with `.prom`."""
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"
@@ -93,6 +95,7 @@ def load(path: Path) -> AgentConfig:
         data=here / config.data if entry_point_of(config.data) is None else config.data,
         data_path=None if config.data_path is None else here / config.data_path,
         state_dir=here / config.state_dir,
+        metrics_file=None if config.metrics_file is None else here / config.metrics_file,
         capability=None if config.capability is None else here / config.capability,
         broker=config.broker.resolve(here),
     )

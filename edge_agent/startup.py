@@ -7,13 +7,16 @@ fetched. Nothing is offered that is not what was trained.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 
 import msgspec
 
 from edge_agent import session
+from edge_agent.config import AgentConfig
 from edge_agent.meter import Account
 from edge_agent.store import Outgoing, Store
+from edge_agent.wire import logs
 from edge_agent.wire import messages as m
 from edge_agent.wire.container import Kind, check_whole
 from edge_agent.wire.errors import PayloadError, StoreError
@@ -91,3 +94,17 @@ def _waiting(store: Store) -> m.Offer | None:
         LOGGER.warning("%s", error)
         store.discard(outgoing.round)
         return None
+
+
+def tell_the_log(settings: AgentConfig, state: Callable[[], session.State]) -> None:
+    """Has every event of the log say what it is about; `state` gives the session's."""
+
+    def run() -> str | None:
+        welcome = state().welcome
+        return None if welcome is None else welcome.run.hex()
+
+    def number() -> int | None:
+        work = state().work
+        return work.round if isinstance(work, m.Plan) else None
+
+    logs.concern(fleet=settings.fleet, device=settings.device, run=run, round=number)

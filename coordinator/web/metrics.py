@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from coordinator.web import state
-from coordinator.web.exposition import CONTENT_TYPE, Family, text
 from coordinator.web.parts import PageParts
 from edge_agent.wire.errors import EnrolmentError
+from edge_agent.wire.exposition import CONTENT_TYPE, Family, text
 
 _SCHEME = "bearer "
 _PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from deploy.cli import agent_update, board
+from deploy.cli.options import add_log
 from edge_agent.releases.options import add_operations
 
 _RUN = """\
@@ -27,6 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     run_parser = commands.add_parser("run", help="join the fleet and train", description=_RUN)
     run_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
+    add_log(run_parser)
     run_parser.set_defaults(run=run)
     doctor_parser = commands.add_parser("doctor", help="look for what is wrong with a board", description=_DOCTOR)
     doctor_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import pwd
 import sys
@@ -10,9 +11,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.cli.options import add_log
+
 if TYPE_CHECKING:
     from coordinator.enrolment.folder import FleetFolder
 
+LOGGER = logging.getLogger("rankfleet.gateway")
 _INIT = """\
 Makes the gateway of a fleet in FOLDER: certificate authority, certificates, the broker's configuration, the rounds'
 configuration, a systemd unit, and the first admin token, which is shown once. Done again, it changes nothing that is
@@ -46,6 +50,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     made.set_defaults(run=init)
     started = commands.add_parser("up", help="run the gateway of a fleet", description=_UP)
     started.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that `init` made")
+    add_log(started)
     started.set_defaults(run=up)
 
 
@@ -87,33 +92,37 @@ def up(args: argparse.Namespace) -> int:
     from coordinator.enrolment.services import Broker, Rounds  # noqa: PLC0415
     from coordinator.web.service import LivePage  # noqa: PLC0415
     from deploy.cli.enrolment import template  # noqa: PLC0415
+    from edge_agent.wire import logs  # noqa: PLC0415
     from edge_agent.wire.folder_lock import only_one  # noqa: PLC0415
 
     folder = FleetFolder(args.folder.resolve())
     settings, authority = opened(folder)
     mosquitto = installed()
+    logs.concern(fleet=settings.fleet)
+    say = _say if args.log == "text" else LOGGER.info
     become(folder.owner)
 
     def upkeep() -> None:
         done = mend(folder, settings, authority, mosquitto, _now())
         for line in done:
-            _say(line)
+            say(line)
         if done:
             cut.reload(folder)
 
     with only_one(folder.root, "gateway"):
         upkeep()
-        _say(f"fleet {settings.fleet}: boards reach the broker at {settings.hosts[0]}:{settings.broker_port}")
-        rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config))
+        say(f"fleet {settings.fleet}: boards reach the broker at {settings.hosts[0]}:{settings.broker_port}")
+        form = ("--log", args.log, "--log-level", args.log_level)
+        rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config), *form)
         fleet = Fleet(folder, settings, authority, template(), _now)
-        _say(f"boards join at {fleet.url}")
+        say(f"boards join at {fleet.url}")
         rollouts = RolloutDesk(folder.rollouts)
         service = enrolment_service(fleet, release_for=rollouts.release_for, take_report=rollouts.take_report)
-        running = Rounds(folder, rounds, _say)
+        running = Rounds(folder, rounds, say)
         page = LivePage(fleet, lambda: running.standing, lambda: gateway.again(running))
-        _say(f"the live page is at {page.url}")
+        say(f"the live page is at {page.url}")
         services = (Broker(folder, settings, mosquitto), service, running, page)
-        gateway = Gateway(services, _say, upkeep, spare=(page,))
+        gateway = Gateway(services, say, upkeep, spare=(page,))
         gateway.run()
     return 0
 

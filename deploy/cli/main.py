@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
+from edge_agent.wire import logs
 from edge_agent.wire.errors import RankfleetError
 
 _ABOUT = """\
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     if "run" not in args:
         parser.print_help()
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    logs.begin(getattr(args, "log", "text"), getattr(args, "log_level", "info"))
     signal.signal(signal.SIGTERM, _terminate)
     try:
         status: int = args.run(args)

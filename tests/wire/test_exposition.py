@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from coordinator.web.exposition import Family, text
+from edge_agent.wire.exposition import Family, text
 
 parser = pytest.importorskip(
     "prometheus_client.parser", reason="pip install prometheus-client: /metrics is not read back"
