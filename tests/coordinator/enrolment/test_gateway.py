@@ -148,3 +148,27 @@ def test_upkeep_comes_every_few_hours_and_its_failure_is_told(clock: Clock, monk
     with pytest.raises(KeyboardInterrupt):
         Gateway([], said.append, upkeep, clock).run()
     assert said == ["upkeep: no room", "upkeep: no room"]
+
+
+def test_without_a_spare_service_the_others_serve_and_it_is_tried_again(clock: Clock) -> None:
+    told: list[str] = []
+    page = Part("page", told, error=LinkError("port 8480 is taken"))
+    clock.at[3] = lambda: setattr(page, "error", None)
+    clock.at[20] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        Gateway([Part("broker", told), page], told.append, nothing, clock, spare=(page,)).run()
+    assert told == [
+        "start broker", "start page", "page: port 8480 is taken; it is started again in 1 s", "stop page", "start page",
+        "stop page", "stop broker",
+    ]  # fmt: skip
+
+
+def test_a_service_is_started_anew_when_it_is_asked_for(clock: Clock) -> None:
+    told: list[str] = []
+    rounds = Part("rounds", told)
+    gateway = Gateway([Part("broker", told), rounds], told.append, nothing, clock)
+    clock.at[2] = lambda: gateway.again(rounds)
+    clock.at[5] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        gateway.run()
+    assert told == ["start broker", "start rounds", "stop rounds", "start rounds", "stop rounds", "stop broker"]

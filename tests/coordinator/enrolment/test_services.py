@@ -125,3 +125,32 @@ def test_a_malformed_configuration_of_the_rounds_is_named(tmp_path: Path) -> Non
     folder.coordinator_config.write_text("fleet = ")
     with pytest.raises(ConfigError, match=r"coordinator\.toml"):
         Rounds(folder, ("true",), print).start()
+
+
+def test_rounds_that_an_operator_stops_stay_so_until_they_are_started(tmp_path: Path) -> None:
+    folder, _ = founded(tmp_path / "fleet", pack=tmp_path, classes=("a", "b"))
+    said: list[str] = []
+    rounds = Rounds(folder, (sys.executable, "-c", "import time; time.sleep(60)"), said.append)
+    assert rounds.standing == "not set"
+    rounds.start()
+    assert rounds.standing == "running"
+    services.order(folder, run=False)
+    rounds.stop()
+    rounds.start()
+    assert (rounds.standing, rounds.failed()) == ("stopped", None)
+    assert said == ["no rounds: they were stopped, start them on the page"]
+    services.order(folder, run=True)
+    services.order(folder, run=True)
+    rounds.start()
+    assert rounds.standing == "running"
+    rounds.stop()
+
+
+def test_how_rounds_ended_is_told(tmp_path: Path) -> None:
+    folder, _ = founded(tmp_path / "fleet", pack=tmp_path, classes=("a", "b"))
+    for code, expected in (("", "over"), ("raise SystemExit(3)", "failed")):
+        rounds = Rounds(folder, (sys.executable, "-c", code), lambda line: None)
+        rounds.start()
+        wait_until(lambda: rounds.standing != "running")  # noqa: B023
+        assert rounds.standing == expected
+        rounds.stop()
