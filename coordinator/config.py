@@ -155,6 +155,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     revoked_file: Path | None = None
     """Names of devices that are shut out, one a line; read again while it runs."""
     broker: BrokerSettings = BrokerSettings()
+    home_assistant: bool = False
+    """Whether Home Assistant is told of the boards, by its MQTT discovery."""
     seed: m.Count = 0
     round: RoundSettings = RoundSettings()
     ranks: RankSettings = RankSettings()

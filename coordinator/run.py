@@ -8,6 +8,7 @@ from coordinator.broker import EmbeddedBroker
 from coordinator.config import CoordinatorConfig, encode, load_users
 from coordinator.desk import Desk
 from coordinator.events import Watch
+from coordinator.home_assistant import HomeAssistant
 from coordinator.journal import FILE as JOURNAL
 from coordinator.journal import Recorder
 from coordinator.objects import Objects
@@ -50,7 +51,8 @@ def run(config: CoordinatorConfig, watch: Watch) -> tuple[str, ...]:
         link = MqttLink(mqtt_settings(config.broker, topics.COORDINATOR), (topics.every_up(config.fleet),))
         stack.callback(link.close)
         desk = Desk(config.fleet, store, objects, link)
-        return Coordinator(config, store, desk, planner, link, recorder).run()
+        told = HomeAssistant(config.fleet, link.retain, recorder) if config.home_assistant else recorder
+        return Coordinator(config, store, desk, planner, link, told).run()
 
 
 def _start_broker(config: CoordinatorConfig, stack: ExitStack) -> None:

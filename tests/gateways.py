@@ -93,9 +93,13 @@ def serial_of(tls: TlsSettings) -> int:
 
 
 @contextlib.contextmanager
-def gateway(root: Path) -> Iterator[Gateway]:
-    """A founded fleet whose broker listens."""
+def gateway(root: Path, home_assistant: str = "") -> Iterator[Gateway]:
+    """A founded fleet whose broker listens; `home_assistant` is that setting of the fleet."""
     folder, made = founded(root, broker_port=free_port())
+    if home_assistant:
+        text = folder.settings.read_text().replace('home_assistant = ""', f'home_assistant = "{home_assistant}"')
+        folder.settings.write_text(text)
+        _, made = founded(root)
     broker = Broker(folder, made.settings, installed())
     broker.start()
     one = Gateway(folder, made.settings, made.authority, broker)

@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.home_assistant import BOARDS, PREFIX
 from edge_agent.wire.errors import ConfigError
 from edge_agent.wire.mqtt import DEFAULT_PACKET_BYTES
 from edge_agent.wire.topics import COORDINATOR, ROOT
@@ -85,10 +86,18 @@ def _acl_plugin(binary: Path) -> Path | None:
     return None
 
 
-def access_list(fleet: str) -> str:
-    """The ACL: the coordinator has the whole fleet, each device what is below its own name."""
+def access_list(fleet: str, home_assistant: str = "") -> str:
+    """The ACL: the coordinator has the whole fleet, each device what is below its own name. The coordinator alone tells
+    Home Assistant of boards, which reads it under the name `home_assistant`, if it has one."""
+    coordinator, reader = "", ""
+    if home_assistant:
+        coordinator = f"topic write {PREFIX}/#\n"
+        reader = (
+            f"user {home_assistant}\ntopic read {PREFIX}/#\ntopic readwrite {PREFIX}/status\n"
+            f"topic read {ROOT}/{fleet}/{COORDINATOR}/{BOARDS}/#\n\n"
+        )
     return (
-        f"user {COORDINATOR}\ntopic readwrite {ROOT}/{fleet}/#\n\n"
+        f"user {COORDINATOR}\ntopic readwrite {ROOT}/{fleet}/#\n{coordinator}\n{reader}"
         f"# each device its own topics: %u is the name in its certificate\npattern readwrite {ROOT}/{fleet}/%u/#\n"
     )
 
@@ -113,7 +122,7 @@ def configuration(folder: FleetFolder, settings: FleetSettings, user: str, broke
         f"max_queued_messages {QUEUED_MESSAGES}",
         f"max_queued_bytes {QUEUED_BYTES}",
         f"max_inflight_messages {IN_FLIGHT_MESSAGES}",
-        "retain_available false",
+        f"retain_available {'true' if settings.home_assistant else 'false'}",
         "persistent_client_expiration 1d",
         "persistence true",
         f"persistence_location {folder.broker_data}/",

@@ -33,6 +33,8 @@ class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     web_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     """Where the live page is served: over TLS on any address but loopback."""
     web_port: Port = 8480
+    home_assistant: str = ""
+    """The name in Home Assistant's certificate: it may read what the coordinator tells it of the boards."""
 
 
 def check(settings: FleetSettings, where: str) -> FleetSettings:
@@ -42,6 +44,8 @@ def check(settings: FleetSettings, where: str) -> FleetSettings:
         ConfigError: they contradict each other, or name what cannot be; `where` says which file or command.
     """
     topics.check_name(settings.fleet, f"{where}: fleet")
+    if settings.home_assistant:
+        topics.check_name(settings.home_assistant, f"{where}: home_assistant")
     if not settings.hosts:
         raise ConfigError(f"{where}: hosts must name at least one host name or address under which boards reach it")
     ports = {name: getattr(settings, name) for name in ("broker_port", "enrolment_port", "web_port")}

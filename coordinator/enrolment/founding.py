@@ -105,7 +105,9 @@ def mend(
     if read(folder.revoked_devices) is None:
         folder.write(folder.revoked_devices, b"")
     text = configuration(folder, settings, folder.owner, broker)
-    done += _written(folder, folder.acl, access_list(settings.fleet).encode(), "the broker's access list")
+    done += _written(
+        folder, folder.acl, access_list(settings.fleet, settings.home_assistant).encode(), "the broker's access list"
+    )
     done += _written(folder, folder.mosquitto_conf, text.encode(), "the broker's configuration")
     return done
 

@@ -128,6 +128,17 @@ class MqttLink:
         connection = self._connection
         return connection is not None and connection.publish(topic, payload, qos)
 
+    def retain(self, topic: str, payload: bytes) -> bool:
+        """The same for a message that the broker keeps for those who subscribe later; False also where it does not.
+
+        Raises:
+            LinkError: the payload has more than `max_payload_bytes`.
+        """
+        if len(payload) > self.max_payload_bytes:
+            raise LinkError(f"a payload of {len(payload)} bytes for {topic} exceeds {self.max_payload_bytes}")
+        connection = self._connection
+        return connection is not None and connection.publish(topic, payload, 1, retain=True)
+
     def receive(self, timeout_s: float) -> Event | None:
         """The next event, in order; None if there was none for `timeout_s` seconds."""
         return self._inbox.get(timeout_s)

@@ -102,6 +102,9 @@ class MqttConnection:
         self._leaving = threading.Event()
         self._answered = threading.Event()
         self._ended = threading.Event()
+        self._retains = False
+        """Whether the broker keeps messages for those who subscribe later; one that does not ends a connection that
+        asks for it."""
         self._unacknowledged = 0
         self._unacknowledged_limit = QUEUED_MESSAGES
         self._settled = threading.Condition()
@@ -127,13 +130,16 @@ class MqttConnection:
         self._client.loop_stop()
         return self._refusal or self._ending()
 
-    def publish(self, topic: str, payload: bytes, qos: int) -> bool:
-        """Hands one message to paho; False if the subscriptions do not stand yet, or too many messages wait."""
+    def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> bool:
+        """Hands one message to paho; False if the subscriptions do not stand yet, or too many messages wait, or the
+        broker is to retain it and does not."""
+        if retain and not self._retains:
+            return False
         if not self._accepted or self._ended.is_set() or self._leaving.is_set():
             return False
         if self._unacknowledged >= self._unacknowledged_limit:
             return False
-        if self._client.publish(topic, payload, qos).rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+        if self._client.publish(topic, payload, qos, retain).rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return False
         with self._settled:
             self._unacknowledged += 1
@@ -210,6 +216,7 @@ class MqttConnection:
             return
         own_bytes = self._terms.max_packet_bytes
         self.max_packet_bytes = min(own_bytes, _announced(properties, "MaximumPacketSize", own_bytes))
+        self._retains = bool(_announced(properties, "RetainAvailable", 1))
         receive_maximum = _announced(properties, "ReceiveMaximum", IN_FLIGHT_MESSAGES)
         if receive_maximum < IN_FLIGHT_MESSAGES:  # paho's own limit cannot change once it is connected
             self._unacknowledged_limit = receive_maximum

@@ -215,3 +215,28 @@ def test_a_path_that_would_be_another_line_is_refused() -> None:
 def test_a_folder_with_a_blank_in_its_name_is_taken(tmp_path: Path) -> None:
     with gateway(tmp_path / "my fleet") as one:
         one.connected(one.tls("pi-1"), OWN_DOWN)
+
+
+def test_only_the_coordinator_tells_home_assistant_and_only_that_reads_it(tmp_path: Path) -> None:
+    with gateway(tmp_path / "with", home_assistant="home-assistant") as place:
+        coordinator = place.connected(coordinator_tls(place), client="coordinator")
+        device = place.connected(place.tls("pi-1"), "homeassistant/#", f"rankfleet/{FLEET}/coordinator/boards/#")
+        assert device.retain("homeassistant/device/pi-1/config", b"forged")
+        assert coordinator.retain("homeassistant/device/pi-2/config", b"found")
+        assert coordinator.retain(f"rankfleet/{FLEET}/coordinator/boards/pi-2", b"state")
+        assistant = place.connected(
+            place.tls("home-assistant"), "homeassistant/#", f"rankfleet/{FLEET}/#", client="home-assistant"
+        )
+        heard = {wait_for(assistant, Received) for _ in range(2)}
+        assert heard == {
+            Received("homeassistant/device/pi-2/config", b"found"),
+            Received(f"rankfleet/{FLEET}/coordinator/boards/pi-2", b"state"),
+        }
+        assert coordinator.publish(OWN_DOWN, b"for the board alone")
+        assert assistant.receive(1.0) is None and device.receive(0.2) is None
+
+
+def test_a_broker_that_retains_nothing_is_not_asked_to(place: Gateway) -> None:
+    coordinator = place.connected(coordinator_tls(place), client="coordinator")
+    assert not coordinator.retain(f"rankfleet/{FLEET}/coordinator/boards/pi-1", b"state")
+    assert coordinator.publish(OWN_DOWN, b"still connected")
