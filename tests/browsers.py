@@ -87,9 +87,9 @@ def accessibility(page: Any) -> list[str]:
     ]
 
 
-def screenshot(page: Any, name: str) -> None:
-    """A picture for the documentation, where one is asked for."""
+def screenshot(page: Any, name: str, *, whole: bool = False) -> None:
+    """A picture for the documentation, where one is asked for: of what is seen, or of the whole page."""
     folder = os.environ.get(SCREENSHOTS)
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=whole)

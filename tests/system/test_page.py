@@ -211,7 +211,7 @@ def test_it_shows_the_fleet_as_it_is_and_a_round_that_ends(site: Site, page: Any
     assert "last value" in str(page.get_attribute("#chart-loss", "aria-label"))
     page.locator("#rounds-details summary").click()
     page.evaluate("scrollTo(0, 0)")
-    screenshot(page, "page-overview")
+    screenshot(page, "page-overview", whole=True)
 
 
 def test_devices_are_filtered_and_sorted(site: Site, page: Any) -> None:
