@@ -27,11 +27,12 @@ function tiles() {
 function standing(run) {
   if (run.rounds === null) return t("round.not_begun");
   if (run.open_round !== null) {
-    return t("round.open", {
+    const figures = {
       round: number(run.open_round), rounds: number(run.rounds), answered: number(run.answered),
       cohort: number(run.cohort),
-      time: run.opened_s === null ? t("unknown") : duration(Math.max(0, Math.floor(gatewayNow() - run.opened_s))),
-    });
+    };
+    if (run.opened_s === null) return t("round.begun", figures);
+    return t("round.open", { ...figures, time: duration(Math.max(0, Math.floor(gatewayNow() - run.opened_s))) });
   }
   if (run.closed >= run.rounds) return t("round.over", { rounds: number(run.rounds) });
   return t("round.between", { closed: number(run.closed), rounds: number(run.rounds) });
