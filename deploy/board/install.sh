@@ -266,9 +266,11 @@ join_fleet() {
 
 install_services() {
   knows unit || return 0
-  mkdir -p "$prefix/etc/systemd/system"
-  "$rankfleet" agent unit "$config" --install "$prefix/etc/systemd/system"
-  if [ -z "$prefix" ] && [ -d /run/systemd/system ]; then
+  "$rankfleet" agent unit "$config" --install --root "${prefix:-/}" >/dev/null
+  if [ -z "$prefix" ] && [ -d /run/systemd/system ] && [ ! -s "$identity/device.pem" ]; then
+    systemctl daemon-reload
+    say "The agent is not started, for this board is no member yet. When it is, run this again."
+  elif [ -z "$prefix" ] && [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl enable --quiet --now rankfleet-agent.service rankfleet-update.timer
     say "The agent runs, and starts with the board. What it does: journalctl -u rankfleet-agent"

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge_agent.wire.errors import ReleaseError
 from edge_agent.wire.folder_lock import only_one
 
-from . import provision
+from . import durable, provision
 from .change import Changer, Outcome
 from .layout import Board
 from .limits import Limits
@@ -119,7 +119,7 @@ def _installed(args: argparse.Namespace) -> Board:
 def _ours(board: Board) -> Iterator[None]:
     """Keeps other installers away, and says for a person what the system refused."""
     try:
-        with only_one(board.home, PROGRAM):
+        with durable.for_everybody(), only_one(board.home, PROGRAM):
             yield
     except OSError as error:
         raise ReleaseError(f"the disk cannot be written or read: {error}; be root, and check free space") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,14 @@ def test_what_cannot_be_written_or_read_is_told(root: Path, tmp_path: Path, caps
     (root / "opt").write_text("a file")
     assert install(root, tmp_path, "1") == 1
     assert "rankfleet: " in capsys.readouterr().err
+
+
+def test_the_agents_user_can_read_what_a_careful_root_installs(root: Path, tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        assert install(root, tmp_path, "1") == 0
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(mask)
+    for path in ("opt/rankfleet", "opt/rankfleet/current/release.json", "etc/rankfleet/agent.toml", "usr/local/bin"):
+        assert (root / path).stat().st_mode & 0o044 == 0o044, path
