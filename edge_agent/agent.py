@@ -211,6 +211,7 @@ class Agent:
         if self._state.phase is not before:
             LOGGER.info("%s -> %s", before.value, self._state.phase.value)
             self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
+            memory.give_back()  # of chunks, a decoded pack manifest and updates nothing is needed any more
         for action in actions:
             self._act(action)
             crash_points.reach(events.DONE.get(type(action.message if isinstance(action, events.Send) else action)))
@@ -314,6 +315,7 @@ class Agent:
 
 def run(settings: config.AgentConfig) -> None:
     """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises."""
+    memory.stay_small()
     with only_one(settings.state_dir, "agent"):
         store = Store(settings.state_dir / "agent.db")
         try:

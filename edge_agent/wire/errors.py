@@ -20,7 +20,10 @@
 
 from __future__ import annotations
 
-import msgspec
+from .lean import without_typing_extensions
+
+with without_typing_extensions():  # the command line imports msgspec here first
+    import msgspec
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are no message: also for text that is not UTF-8, and for nesting without end."""

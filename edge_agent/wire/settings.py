@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import ConfigError
-from .mqtt import LONGEST_RETRY_S, MqttSettings
+from .mqtt import LONGEST_RETRY_S, MqttSettings, TlsSettings
 
 T = TypeVar("T")
 
@@ -23,6 +23,12 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name to give to the broker; empty: the device's name."""
     password_file: Path | None = None
     """A file whose first line is the password; keep it readable by the agent's user only."""
+    ca_file: Path | None = None
+    """Certificate of the authority that signed the broker's (PEM); where it is set, the connection is TLS."""
+    certificate_file: Path | None = None
+    """Our own certificate (PEM), where the broker asks for one."""
+    key_file: Path | None = None
+    """Its private key (PEM); keep it readable by the agent's user only."""
     protocol: Literal["auto", "3.1.1", "5"] = "auto"
     max_packet_bytes: Annotated[int, Meta(ge=4096, le=2**20)] = 131072
     """Largest MQTT packet to send where the broker does not announce its own limit (MQTT 3.1.1)."""
@@ -31,10 +37,10 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest delay between two attempts to connect, each drawn at random."""
 
     def resolve(self, folder: Path) -> BrokerSettings:
-        """The same settings with `password_file` relative to `folder`."""
-        if self.password_file is None:
-            return self
-        return msgspec.structs.replace(self, password_file=folder / self.password_file)
+        """The same settings with files relative to `folder`."""
+        names = ("password_file", "ca_file", "certificate_file", "key_file")
+        files = {name: path for name in names if (path := getattr(self, name)) is not None}
+        return msgspec.structs.replace(self, **{name: folder / path for name, path in files.items()})
 
     def password(self) -> str:
         """The password, or an empty string where none is configured.
@@ -68,6 +74,7 @@ def mqtt_settings(broker: BrokerSettings, client: str) -> MqttSettings:
         keepalive_s=broker.keepalive_s,
         max_packet_bytes=broker.max_packet_bytes,
         longest_retry_s=broker.longest_retry_s,
+        tls=None if broker.ca_file is None else TlsSettings(broker.ca_file, broker.certificate_file, broker.key_file),
     )
 
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from edge_agent.wire.errors import ConfigError
+from edge_agent.wire.mqtt import TlsSettings
 from edge_agent.wire.settings import BrokerSettings, load_toml, mqtt_settings, read_text
 
 
@@ -80,3 +81,11 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
 def test_a_password_file_is_relative_to_the_configuration(tmp_path: Path) -> None:
     assert BrokerSettings(password_file=Path("secret")).resolve(tmp_path).password_file == tmp_path / "secret"
     assert BrokerSettings().resolve(tmp_path) == BrokerSettings()
+
+
+def test_tls_files_are_relative_to_the_configuration_and_reach_the_link(tmp_path: Path) -> None:
+    settings = BrokerSettings(ca_file=Path("ca.pem"), certificate_file=Path("me.pem"), key_file=Path("/keys/me.key"))
+    assert mqtt_settings(settings.resolve(tmp_path), "pi-1").tls == TlsSettings(
+        tmp_path / "ca.pem", tmp_path / "me.pem", Path("/keys/me.key")
+    )
+    assert mqtt_settings(BrokerSettings(), "pi-1").tls is None
