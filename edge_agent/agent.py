@@ -7,6 +7,7 @@ numpy nor onnxruntime: what trains lives in a process of its own, for one round.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +16,8 @@ from edge_agent import capability, config, jobs, memory, session, startup
 from edge_agent import session_events as events
 from edge_agent.fetching import Fetcher
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
+from edge_agent.service.notify import Notifier
+from edge_agent.service.service import Service
 from edge_agent.store import Store
 from edge_agent.wire import crash_points, frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
@@ -36,8 +39,11 @@ Connect = Callable[[int], link.Link]
 class Agent:
     """One agent. `run` returns when the coordinator dismisses it, and raises what it cannot mend."""
 
-    def __init__(self, settings: config.AgentConfig, store: Store, connect: Connect) -> None:
+    def __init__(
+        self, settings: config.AgentConfig, store: Store, connect: Connect, service: Service | None = None
+    ) -> None:
         self._settings = settings
+        self._service = service or Service(settings.state_dir, Notifier({}))
         self._store = store
         self._connect = connect
         self._budget_bytes = config.budget_bytes(settings, memory.available_bytes())
@@ -62,10 +68,13 @@ class Agent:
             ProtocolError: the coordinator speaks another protocol version.
             RankfleetError: the coordinator refuses, the data or the budget cannot be used, or the disk is full.
         """
+        self._service.ready()
         try:
             while self._exit is None:
                 self._turn()
+                self._service.turned()
         finally:
+            self._service.stopping()
             self._runner.stop()
             self._book_traffic()
             self.close()
@@ -88,7 +97,22 @@ class Agent:
         line = self._runner.poll()
         if line is not None:
             self._on_line(line)
+        self._reload()
         self._feed(events.Tick(time.monotonic()))
+
+    def _reload(self) -> None:
+        """Goes on with a changed configuration, from the next job on, where it was asked to read it."""
+        change = self._service.reloaded(self._settings, self._budget_of)
+        if change is not None:
+            self._budget_bytes, self._settings = self._budget_of(change.settings), change.settings
+            if not set(change.changed) <= _OF_TRAINING:
+                self._feed(events.Reconfigured())
+
+    def _budget_of(self, settings: config.AgentConfig) -> int:
+        """The budget that `settings` ask for. What the agent has itself counts as available."""
+        if settings.memory == self._settings.memory:
+            return self._budget_bytes
+        return config.budget_bytes(settings, memory.available_bytes() + memory.tree(os.getpid()).anonymous_bytes)
 
     def _on_link(self, event: link.Event) -> None:
         if isinstance(event, link.Connected):
@@ -208,6 +232,9 @@ class Agent:
         crash_points.reach(events.HEARD.get(type(event)))
         before = self._state.phase
         self._state, actions = session.advance(self._state, event)
+        self._service.stands(
+            online=self._state.online, phase=self._state.phase.value, busy=self._state.phase in session.IN_A_ROUND
+        )
         if self._state.phase is not before:
             LOGGER.info("%s -> %s", before.value, self._state.phase.value)
             self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
@@ -313,13 +340,15 @@ class Agent:
             self._store.keep(account=self._traffic.account)
 
 
-def run(settings: config.AgentConfig) -> None:
-    """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises."""
+def run(settings: config.AgentConfig, load: Callable[[], config.AgentConfig] | None = None) -> None:
+    """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises. Where it is a service,
+    SIGHUP has it `load` its configuration again."""
     memory.stay_small()
+    service = Service(settings.state_dir, Notifier(), load)
     with only_one(settings.state_dir, "agent"):
         store = Store(settings.state_dir / "agent.db")
         try:
-            Agent(settings, store, lambda boot: _link(settings, boot)).run()
+            Agent(settings, store, lambda boot: _link(settings, boot), service).run()
         finally:
             store.close()
 
@@ -340,6 +369,8 @@ def _set(value: T | None) -> T:
     return value
 
 
+_OF_TRAINING = {"training", "prefix", "gateway"}
+"""Tables of the configuration that nothing is measured with."""
 _PHASE_NAMES = {
     session.Phase.FETCHING: "fetch",
     session.Phase.CATCHING_UP: "receive",

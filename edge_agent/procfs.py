@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 PROC = Path("/proc")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _KIB = 1024
 
 
@@ -39,6 +40,13 @@ def parent(pid: int) -> int:
     """The parent of a process. Raises OSError where it is gone."""
     stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     return int(stat.rpartition(")")[2].split()[1])  # the name before may hold anything, brackets too
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process and all its threads. Raises OSError where it is gone."""
+    stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    user, kernel = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(kernel)) / _TICKS_PER_S
 
 
 def descendants(pid: int) -> list[int]:

@@ -71,6 +71,11 @@ class JobFailed:
 
 
 @dataclass(frozen=True)
+class Reconfigured:
+    """Settings changed that the device's Ready rests on: its data, budget, threads or engine."""
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passes; `now_s` is monotonic."""
 
@@ -87,6 +92,7 @@ Event = (
     | Trained
     | FinalKept
     | JobFailed
+    | Reconfigured
     | Tick
     | m.Welcome
     | m.Plan
