@@ -13,10 +13,13 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 
 import msgspec
 
+from edge_agent import procfs
 from edge_agent.config import EngineName, TorchDevice
+from edge_agent.service.patience import Patience
 from edge_agent.wire import messages as m
 from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.pack import Products
@@ -24,6 +27,7 @@ from edge_agent.wire.pack import Products
 LOGGER = logging.getLogger("rankfleet.agent")
 _POISON = b""
 STOP_AFTER_S = 5.0
+LOOK_EVERY_S = 1.0
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -140,6 +144,8 @@ class Runner:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._patience = Patience(0.0)
+        self._looked_s = 0.0
 
     def start(self, job: AnyJob) -> None:
         """Starts `job`; a job that still runs is stopped first. One that cannot be started becomes a `Failure`."""
@@ -156,14 +162,15 @@ class Runner:
             failure = Failure(f"the trainer process cannot be started: {error}; free memory on this device")
             self._lines.put(msgspec.json.encode(failure))
             return
+        self._patience = Patience(time.monotonic())
         threading.Thread(target=_feed, args=(self._process, job, self._lines), daemon=True).start()
 
     def poll(self) -> AnyLine | None:
-        """The next line of the running job, None if there is none yet. A `Failure` if the process died."""
+        """The next line of the running job, None if there is none yet. A `Failure` if the process died, or hung."""
         try:
             line = self._lines.get_nowait()
         except queue.Empty:
-            return None
+            return self._hung()
         if line == _POISON:
             return self._ended()
         try:
@@ -172,7 +179,9 @@ class Runner:
             # A library's word, not the job's result; and not repeated, for it may hold a text.
             LOGGER.warning("the trainer process printed %d bytes that are no result", len(line))
             return None
-        if not isinstance(decoded, Step):
+        if isinstance(decoded, Step):
+            self._patience.heard(decoded.step, decoded.steps, time.monotonic())
+        else:
             self._reap()
         return decoded
 
@@ -181,6 +190,21 @@ class Runner:
         if self._process is not None:
             self._process.kill()
         self._reap()
+
+    def _hung(self) -> Failure | None:
+        """Ends a process that hangs (see `service.patience`); the same job may go well the next time."""
+        now_s = time.monotonic()
+        if self._process is None or now_s - self._looked_s < LOOK_EVERY_S:
+            return None
+        self._looked_s = now_s
+        try:
+            reason = self._patience.lost(procfs.cpu_s(self._process.pid), now_s)
+        except OSError:  # it has just ended, which its output will say; or there is no /proc
+            return None
+        if reason is None:
+            return None
+        self.stop()
+        return Failure(f"the trainer process hung ({reason}) and was ended", killed=True)
 
     def _ended(self) -> Failure:
         code = self._reap()

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import psutil
 
 from edge_agent import jobs, memory, update
 from edge_agent.calibration import log_prior
@@ -98,7 +97,7 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
 
     An update of the round that is there already is the result of a process that died before it could say so.
     """
-    phases = PhaseMeter(psutil.Process().parent())
+    phases = PhaseMeter(os.getppid())
     phases.enter("load")
     space = Workspace(job.terms)
     made = space.store.outgoing()

@@ -10,7 +10,8 @@ from edge_agent.releases.options import add_operations
 
 _RUN = """\
 Runs the agent until the coordinator dismisses it, or Ctrl-C. It joins the fleet, fetches the model pack, measures
-this device, and takes part in rounds. Started again, it goes on where it was.
+this device, and takes part in rounds. Started again, it goes on where it was. As a service of systemd it reads its
+configuration again on SIGHUP; `rankfleet agent unit` prints the unit.
 """
 
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs an agent. Raises as `edge_agent.agent.run`."""
     from edge_agent import agent, config  # noqa: PLC0415 (a help text needs none of it)
 
-    agent.run(config.load(args.config))
+    agent.run(config.load(args.config), lambda: config.load(args.config))
     return 0
 
 

@@ -8,10 +8,10 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import NoReturn
 
 from edge_agent.wire.errors import RankfleetError
+from edge_agent.wire.lean import own_version
 
 _ABOUT = """\
 Fine-tunes a pretrained language model across a fleet of small boards whose data never leaves them.
@@ -64,7 +64,7 @@ def command_line(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rankfleet", description=_ABOUT, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=f"rankfleet {version('rankfleet')}")
+    parser.add_argument("--version", action="version", version=f"rankfleet {own_version()}")
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name in SUBCOMMANDS if chosen not in SUBCOMMANDS else (chosen,):

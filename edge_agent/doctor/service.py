@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-import psutil
 
 from edge_agent import config, memory
 from edge_agent.data_files import data_files, entry_point_of
@@ -37,7 +36,7 @@ print(f"ONNX Runtime {onnxruntime.__version__}, {len(sys.argv) - 1} packs loaded
 def disk(settings: config.AgentConfig) -> Finding:
     """Free space where the agent keeps its state, and whether it may write there."""
     folder = next(one for one in (settings.state_dir, *settings.state_dir.parents) if one.exists())
-    usage = psutil.disk_usage(str(folder))
+    usage = shutil.disk_usage(folder)
     found = f"{usage.free} of {usage.total} bytes are free at {folder}"
     try:
         with (folder / ".rankfleet-doctor").open("wb") as file:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
+from .lean import without_typing_extensions
+
+with without_typing_extensions():  # whoever imports msgspec first decides
+    import msgspec
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Also for text that is not UTF-8, and for nesting without end."""
