@@ -77,7 +77,7 @@ def build(package: Package, out: Path, manual: ManualPage) -> Path:
         carried = unpack_agent(package.machine, stage / str(LIBRARY)[1:])
         version = _debian_version(_own_version(carried), package.machine)
         _write_documents(stage, carried, package, (version, date_s), manual)
-        _place_files(stage)
+        _place_files(stage, date_s)
         description = _nfpm_description(package, version, date_s, stage)
         out.mkdir(parents=True, exist_ok=True)
         target = out / f"{PACKAGE}_{version}_{ARCHITECTURES[package.machine.kind]}.deb"
@@ -131,7 +131,7 @@ def _gzip(path: Path, text: str) -> None:
     path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
 
-def _place_files(stage: Path) -> None:
+def _place_files(stage: Path, date_s: int) -> None:
     for name, place in _PLACES.items():
         target = stage / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +139,8 @@ def _place_files(stage: Path) -> None:
     for path in stage.rglob("*"):
         executable = path.is_dir() or path == stage / _PLACES["rankfleet"]
         path.chmod(0o755 if executable else 0o644)
+        # nfpm takes over the dates of a tree's files, whatever it is told.
+        os.utime(path, (date_s, date_s))
 
 
 def _nfpm_description(package: Package, version: str, date_s: int, stage: Path) -> dict[str, object]:
