@@ -133,7 +133,7 @@ def test_what_is_its_own_is_less_than_its_share_is_less_than_all() -> None:
 
 def test_what_no_count_of_a_process_shows_can_be_counted_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_BESIDE", [])
-    before, child = memory.own(), psutil.Process(os.getppid())
+    before, child = memory.own(), os.getppid()
     of_another = memory.tree(child).anonymous_bytes - memory.own().anonymous_bytes
 
     def held_bytes() -> int:
@@ -143,7 +143,7 @@ def test_what_no_count_of_a_process_shows_can_be_counted_with_it(monkeypatch: py
     memory.count_beside(held_bytes)
     now = memory.own()
     assert 2**40 <= now.anonymous_bytes < 2**40 + before.anonymous_bytes + LARGE_BYTES
-    assert now.rss_bytes > 2**40 and memory.tree(psutil.Process()).anonymous_bytes > 2**40
+    assert now.rss_bytes > 2**40 and memory.tree(os.getpid()).anonymous_bytes > 2**40
     assert memory.tree(child).anonymous_bytes < 2**41 + of_another, "once, and of this process alone"
     with PeakSampler() as sampler:
         assert sampler.peak().anonymous_bytes > 2**40
