@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from edge_agent.wire.errors import RankfleetError
-from edge_agent.wire.lean import own_version
+from edge_agent.wire.lean import own_version, without_typing_extensions
+
+with without_typing_extensions():  # whoever imports it first decides what it takes along, and an agent stays small
+    import msgspec  # noqa: F401
 
 _ABOUT = """\
 Fine-tunes a pretrained language model across a fleet of small boards whose data never leaves them.

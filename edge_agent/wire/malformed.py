@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from .lean import without_typing_extensions
-
-with without_typing_extensions():  # whoever imports msgspec first decides
-    import msgspec
+import msgspec
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Also for text that is not UTF-8, and for nesting without end."""
