@@ -29,6 +29,7 @@ import psutil
 from coordinator.enrolment.authority import Authority
 from edge_agent import memory
 from edge_agent.wire.errors import RankfleetError
+from edge_agent.wire.pack import load_manifest
 
 SAMPLE_EVERY_S = 1.0
 SETTLED_S = 5.0
@@ -55,8 +56,10 @@ def measure_idle(pack: Path, folder: Path, samples: int) -> list[Idle]:
     """The supervisor of an agent of `pack`, in both states; its fleet's files lie in `folder`, which is empty.
 
     Raises:
+        PackError: `pack` is none.
         RankfleetError: no Mosquitto, or a process of the fleet did not do its part; names its log.
     """
+    load_manifest(pack)
     port = _write_fleet(folder)
     with _process(folder, "broker", [_mosquitto(), "-c", str(folder / "mosquitto.conf")]):
         agent_command = _rankfleet("agent", "run", str(folder / "agent.toml"))
