@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import pwd
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from deploy.cli import fleet
 
 if TYPE_CHECKING:
     from coordinator.enrolment.folder import FleetFolder
@@ -43,7 +43,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     made.add_argument("--classes", nargs="+", default=[], metavar="CLASS", help="the labels, two or more")
     made.set_defaults(run=init)
     started = commands.add_parser("up", help="run the gateway of a fleet", description=_UP)
-    started.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that `init` made")
+    fleet.add_folder(started)
     started.set_defaults(run=up)
 
 
@@ -76,8 +76,7 @@ def up(args: argparse.Namespace) -> int:
     """
     from coordinator.enrolment import cut  # noqa: PLC0415
     from coordinator.enrolment.broker_config import installed  # noqa: PLC0415
-    from coordinator.enrolment.folder import FleetFolder  # noqa: PLC0415
-    from coordinator.enrolment.founding import mend, opened  # noqa: PLC0415
+    from coordinator.enrolment.founding import mend  # noqa: PLC0415
     from coordinator.enrolment.gateway import Gateway  # noqa: PLC0415
     from coordinator.enrolment.opening import Fleet, enrolment_service  # noqa: PLC0415
     from coordinator.enrolment.rollout_store import RolloutDesk  # noqa: PLC0415
@@ -85,10 +84,8 @@ def up(args: argparse.Namespace) -> int:
     from deploy.cli.enrolment import template  # noqa: PLC0415
     from edge_agent.wire.folder_lock import only_one  # noqa: PLC0415
 
-    folder = FleetFolder(args.folder.resolve())
-    settings, authority = opened(folder)
+    folder, settings, authority = fleet.opened(args.folder)
     mosquitto = installed()
-    become(folder.owner)
 
     def upkeep() -> None:
         done = mend(folder, settings, authority, mosquitto, _now())
@@ -101,10 +98,10 @@ def up(args: argparse.Namespace) -> int:
         upkeep()
         _say(f"fleet {settings.fleet}: boards reach the broker at {settings.hosts[0]}:{settings.broker_port}")
         rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config))
-        fleet = Fleet(folder, settings, authority, template(), _now)
-        _say(f"boards join at {fleet.url}")
+        served = Fleet(folder, settings, authority, template(), _now)
+        _say(f"boards join at {served.url}")
         rollouts = RolloutDesk(folder.rollouts)
-        service = enrolment_service(fleet, release_for=rollouts.release_for, take_report=rollouts.take_report)
+        service = enrolment_service(served, release_for=rollouts.release_for, take_report=rollouts.take_report)
         services = (Broker(folder, settings, mosquitto), service, Rounds(folder, rounds, _say))
         Gateway(services, _say, upkeep).run()
     return 0
@@ -125,15 +122,6 @@ def _rankfleet() -> tuple[str, ...]:
     """The command line of this installation."""
     script = Path(sys.executable).parent / "rankfleet"
     return (str(script),) if script.exists() else (sys.executable, "-m", "deploy.cli.main")
-
-
-def become(user: str) -> None:
-    """What root starts runs as the folder's owner, for good."""
-    entry = pwd.getpwnam(user)
-    if os.geteuid() == 0 and entry.pw_uid != 0:
-        os.initgroups(user, entry.pw_gid)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
 
 
 def _now() -> datetime:

@@ -91,7 +91,7 @@ class Gateway:
         if self.certificate is not None and isinstance(error, _CLOSED) and self._serves_others():
             return EnrolmentError(
                 f"the gateway {self.url} does not take this board's certificate: it has ended, or is another fleet's. "
-                "Join again, with a token that was made for this board (rankfleet coordinator token --device NAME)",
+                "Join again, with a token that was made for it (rankfleet coordinator token FOLDER --device NAME)",
                 FORBIDDEN,
             )
         return EnrolmentError(f"the gateway {self.url}: {self._reason(error)}", 0)

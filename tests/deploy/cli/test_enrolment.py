@@ -91,14 +91,18 @@ def test_names_are_approved_beforehand(folder: Path, ask: Ask, tmp_path: Path) -
     assert ask("requests") == []
 
 
-def test_the_folder_may_be_named_by_the_environment(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(enrolment.FLEET_VARIABLE, str(folder))
-    assert main(["coordinator", "devices"]) == 0
-    assert "no devices yet" in capsys.readouterr().out
-    monkeypatch.setenv(enrolment.FLEET_VARIABLE, str(folder / "nowhere"))
-    assert main(["coordinator", "devices"]) == 1
+@pytest.mark.parametrize("place", [1, 3, 4])
+def test_the_folder_stands_anywhere(place: int, folder: Path, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    pending(folder, ask)
+    words = ["pi-1", "--reason", "not ours", "--json"]
+    words.insert(place, str(folder))
+    capsys.readouterr()
+    assert main(["coordinator", "reject", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"] == "not ours"
+
+
+def test_a_folder_that_is_no_fleets_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coordinator", "devices", str(tmp_path)]) == 1
     assert "holds no fleet" in capsys.readouterr().err
 
 
