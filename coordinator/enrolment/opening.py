@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from coordinator.enrolment.parts import Parts, ReleaseFor, TakeReport, no_releas
 from coordinator.enrolment.registry import Registry
 from coordinator.enrolment.service import application
 from coordinator.enrolment.shelf import Shelf
-from coordinator.enrolment.tls import HttpsServer, server_context
+from coordinator.enrolment.tls import HttpsServer, ServerFiles, everywhere
 from coordinator.enrolment.withdrawal import FolderBroker
 from edge_agent.wire.errors import ConfigError
 
-EVERYWHERE = "0.0.0.0"
 SERVICE = "the enrolment service"
 
 
@@ -75,10 +73,10 @@ def enrolment_service(
     *,
     release_for: ReleaseFor = no_release,
     take_report: TakeReport = no_report,
-    host: str = EVERYWHERE,
+    host: str | None = None,
 ) -> HttpsServer:
-    """The service of a fleet, to be started. Start it when the broker runs: what was withdrawn while neither did is
-    told to the broker here."""
+    """The service of a fleet at `host`, or at every address of this system, to be started. Start it when the broker
+    runs: what was withdrawn while neither did is told to the broker here."""
     with fleet.desk() as desk:
         desk.publish(fleet.now())
     folder = fleet.folder
@@ -92,8 +90,5 @@ def enrolment_service(
         release_for,
         take_report,
     )
-
-    def context() -> ssl.SSLContext:
-        return server_context(folder.server_certificate, folder.server_key, folder.ca_certificate)
-
-    return HttpsServer(application(parts), context, host, fleet.settings.enrolment_port)
+    files = ServerFiles(folder.server_certificate, folder.server_key, folder.ca_certificate)
+    return HttpsServer(application(parts), files, host or everywhere(), fleet.settings.enrolment_port)

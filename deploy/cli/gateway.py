@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 from deploy.cli import fleet
 
 if TYPE_CHECKING:
+    from coordinator.enrolment.authority import Authority
+    from coordinator.enrolment.broker_config import Mosquitto
+    from coordinator.enrolment.fleet import FleetSettings
     from coordinator.enrolment.folder import FleetFolder
+    from coordinator.enrolment.tls import HttpsServer
 
 _INIT = """\
 Makes the gateway of a fleet in FOLDER: certificate authority, certificates, the broker's configuration, the rounds'
@@ -74,9 +78,7 @@ def up(args: argparse.Namespace) -> int:
 
     Raises as `coordinator.enrolment.gateway.Gateway.run`.
     """
-    from coordinator.enrolment import cut  # noqa: PLC0415
     from coordinator.enrolment.broker_config import installed  # noqa: PLC0415
-    from coordinator.enrolment.founding import mend  # noqa: PLC0415
     from coordinator.enrolment.gateway import Gateway  # noqa: PLC0415
     from coordinator.enrolment.opening import Fleet, enrolment_service  # noqa: PLC0415
     from coordinator.enrolment.rollout_store import RolloutDesk  # noqa: PLC0415
@@ -86,16 +88,8 @@ def up(args: argparse.Namespace) -> int:
 
     folder, settings, authority = fleet.opened(args.folder)
     mosquitto = installed()
-
-    def upkeep() -> None:
-        done = mend(folder, settings, authority, mosquitto, _now())
-        for line in done:
-            _say(line)
-        if done:
-            cut.reload(folder)
-
     with only_one(folder.root, "gateway"):
-        upkeep()
+        _mend(folder, settings, authority, mosquitto)
         _say(f"fleet {settings.fleet}: boards reach the broker at {settings.hosts[0]}:{settings.broker_port}")
         rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config))
         served = Fleet(folder, settings, authority, template(), _now)
@@ -103,8 +97,29 @@ def up(args: argparse.Namespace) -> int:
         rollouts = RolloutDesk(folder.rollouts)
         service = enrolment_service(served, release_for=rollouts.release_for, take_report=rollouts.take_report)
         services = (Broker(folder, settings, mosquitto), service, Rounds(folder, rounds, _say))
-        Gateway(services, _say, upkeep).run()
+        Gateway(services, _say, lambda: keep_up(folder, settings, authority, mosquitto, service)).run()
     return 0
+
+
+def keep_up(
+    folder: FleetFolder, settings: FleetSettings, authority: Authority, mosquitto: Mosquitto, service: HttpsServer
+) -> None:
+    """Renews what is about to end; broker and service take it up, and what `init` renewed meanwhile.
+
+    Raises as `coordinator.enrolment.founding.mend`, `cut.reload` and `HttpsServer.reload`.
+    """
+    from coordinator.enrolment import cut  # noqa: PLC0415
+
+    _mend(folder, settings, authority, mosquitto)
+    cut.reload(folder)
+    service.reload()
+
+
+def _mend(folder: FleetFolder, settings: FleetSettings, authority: Authority, mosquitto: Mosquitto) -> None:
+    from coordinator.enrolment.founding import mend  # noqa: PLC0415
+
+    for line in mend(folder, settings, authority, mosquitto, _now()):
+        _say(line)
 
 
 def _next_steps(folder: FleetFolder) -> str:
