@@ -18,20 +18,18 @@ from coordinator.enrolment.service import application
 from coordinator.enrolment.shelf import Shelf
 from coordinator.enrolment.tls import HttpsServer, ServerFiles, everywhere
 from coordinator.enrolment.withdrawal import FolderBroker
-from edge_agent.wire.errors import ConfigError
 
 SERVICE = "the enrolment service"
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A fleet folder that was opened. `template` is the text of the installer with its placeholders, None where there
-    is none; `now` the date."""
+    """A fleet folder that was opened. `template` is the text of the installer with its placeholders; `now` the date."""
 
     folder: FleetFolder
     settings: FleetSettings
     authority: Authority
-    template: str | None
+    template: str
     now: Callable[[], datetime]
 
     @property
@@ -39,23 +37,14 @@ class Fleet:
         """Under which boards reach the service."""
         return installer.gateway_url(self.settings.hosts[0], self.settings.enrolment_port)
 
-    def installer(self) -> bytes | None:
-        """The installer of this fleet; None where there is no template."""
-        if self.template is None:
-            return None
+    def installer(self) -> bytes:
+        """The installer of this fleet. Raises as `installer.render`."""
         one, ca_pem = self.settings, self.authority.certificate_pem
         return installer.render(self.template, ca_pem, self.url, one.fleet, one.broker_port)
 
     def line(self, token: str, device: str | None) -> str:
-        """The line to paste on a board.
-
-        Raises:
-            ConfigError: there is no installer.
-        """
-        rendered = self.installer()
-        if rendered is None:
-            raise ConfigError("this rankfleet has no installer (deploy/board/install.sh): install it anew")
-        return installer.pasted_line(self.url, rendered, token, device)
+        """The line to paste on a board. Raises as `installer`."""
+        return installer.pasted_line(self.url, self.installer(), token, device)
 
     @contextmanager
     def desk(self, who: str = SERVICE) -> Iterator[Desk]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from coordinator.enrolment.opening import Fleet
 
 WHO = "the command line"
-TEMPLATE = Path(__file__).parent.parent / "board" / "install.sh"
 _TOKEN = """\
 Makes a token and prints the one line to paste on a board. It admits one board, within a quarter of an hour unless
 --valid-min says otherwise. With --device it is for that name only, which may then come with another key than before.
@@ -52,7 +50,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def token(args: argparse.Namespace) -> int:
     """Prints the line. Raises ConfigError, StoreError: the folder holds no fleet, or cannot be used."""
     with _desk(args) as (opened, desk):
-        text = desk.issue_token(_now(), args.valid_min, args.device)
+        text = desk.issue_token(fleet.now(), args.valid_min, args.device)
         line = opened.line(text, args.device)
     _print(args, {"token": text, "line": line}, line)
     return 0
@@ -85,12 +83,12 @@ def devices(args: argparse.Namespace) -> int:
 
 def approve(args: argparse.Namespace) -> int:
     """Lets a board in. Raises as `token`, and EnrolmentError: there is no such request."""
-    return _decide(args, lambda desk: desk.approve(desk.find(args.request).id, _now()))
+    return _decide(args, lambda desk: desk.approve(desk.find(args.request).id, fleet.now()))
 
 
 def reject(args: argparse.Namespace) -> int:
     """Refuses a board. Raises as `approve`."""
-    return _decide(args, lambda desk: desk.reject(desk.find(args.request).id, args.reason, _now()))
+    return _decide(args, lambda desk: desk.reject(desk.find(args.request).id, args.reason, fleet.now()))
 
 
 def revoke(args: argparse.Namespace) -> int:
@@ -98,7 +96,7 @@ def revoke(args: argparse.Namespace) -> int:
     from coordinator.enrolment.history import past_rounds  # noqa: PLC0415
 
     with _desk(args) as (opened, desk):
-        revoked = desk.revoke(args.device, _now())
+        revoked = desk.revoke(args.device, fleet.now())
     serials = [f"{serial:x}" for serial in revoked.serials]
     rounds = past_rounds(_run_dir(opened), args.device)
     part = f"rounds {', '.join(map(str, rounds))} contain its updates" if rounds else "no round contains its updates"
@@ -110,7 +108,7 @@ def revoke(args: argparse.Namespace) -> int:
 def rotate(args: argparse.Namespace) -> int:
     """Orders a new key. Raises as `approve`."""
     with _desk(args) as (_, desk):
-        desk.rotate(args.device, _now())
+        desk.rotate(args.device, fleet.now())
     _print(args, {"device": args.device}, f"{args.device} gets itself a new key when it next asks for orders")
     return 0
 
@@ -122,14 +120,9 @@ def preapprove(args: argparse.Namespace) -> int:
 
     names = read_names(read_text(args.file, "names"))
     with _desk(args) as (_, desk):
-        desk.preapprove(names, _now())
+        desk.preapprove(names, fleet.now())
     _print(args, {"devices": [name.device for name in names]}, f"{len(names)} names are approved beforehand")
     return 0
-
-
-def template() -> str | None:
-    """The installer with its placeholders; None where this rankfleet has none."""
-    return TEMPLATE.read_text(encoding="utf-8") if TEMPLATE.exists() else None
 
 
 def _command(
@@ -161,9 +154,7 @@ def _decide(args: argparse.Namespace, decide: Callable[[Desk], Any]) -> int:
 
 @contextmanager
 def _desk(args: argparse.Namespace) -> Iterator[tuple[Fleet, Desk]]:
-    from coordinator.enrolment.opening import Fleet  # noqa: PLC0415
-
-    opened = Fleet(*fleet.opened(args.folder), template(), _now)
+    opened = fleet.opened(args.folder)
     with opened.desk(WHO) as desk:
         yield opened, desk
 
@@ -180,7 +171,3 @@ def _print(args: argparse.Namespace, found: object, text: str) -> None:
     import msgspec  # noqa: PLC0415
 
     print(msgspec.json.encode(found).decode() if args.json else text)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

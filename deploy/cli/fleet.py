@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coordinator.enrolment.authority import Authority
-    from coordinator.enrolment.fleet import FleetSettings
-    from coordinator.enrolment.folder import FleetFolder
+    from coordinator.enrolment.opening import Fleet
+
+TEMPLATE = Path(__file__).parent.parent / "board" / "install.sh"
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -19,19 +20,25 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the fleet's folder, made by `init`")
 
 
-def opened(path: Path) -> tuple[FleetFolder, FleetSettings, Authority]:
-    """The fleet in `path`; from here on root is the folder's owner.
+def read(path: Path) -> Fleet:
+    """The fleet in `path`.
 
     Raises:
         ConfigError: there is none, or it is damaged.
     """
     from coordinator.enrolment import founding  # noqa: PLC0415 (a help text needs none of it)
     from coordinator.enrolment.folder import FleetFolder  # noqa: PLC0415
+    from coordinator.enrolment.opening import Fleet  # noqa: PLC0415
 
     folder = FleetFolder(path.resolve())
-    settings, authority = founding.opened(folder)
-    become(folder.owner)
-    return folder, settings, authority
+    return Fleet(folder, *founding.opened(folder), TEMPLATE.read_text(encoding="utf-8"), now)
+
+
+def opened(path: Path) -> Fleet:
+    """As `read`, to change it: from here on root is the folder's owner."""
+    found = read(path)
+    become(found.folder.owner)
+    return found
 
 
 def become(user: str) -> None:
@@ -41,3 +48,8 @@ def become(user: str) -> None:
         os.initgroups(user, entry.pw_gid)
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
+
+
+def now() -> datetime:
+    """The date."""
+    return datetime.now(timezone.utc)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.cli import fleet
 
 if TYPE_CHECKING:
-    from coordinator.enrolment.authority import Authority
     from coordinator.enrolment.broker_config import Mosquitto
-    from coordinator.enrolment.fleet import FleetSettings
     from coordinator.enrolment.folder import FleetFolder
+    from coordinator.enrolment.opening import Fleet
     from coordinator.enrolment.tls import HttpsServer
 
 _INIT = """\
@@ -63,7 +61,7 @@ def init(args: argparse.Namespace) -> int:
     folder = FleetFolder(args.folder.resolve())
     wish = Wish(args.fleet, tuple(args.host), args.pack, tuple(args.classes), args.broker_port, args.enrolment_port)
     command = (*_rankfleet(), "coordinator", "up", str(folder.root))
-    founded = found(folder, wish, installed(), command, _now())
+    founded = found(folder, wish, installed(), command, fleet.now())
     for line in founded.done or ("nothing to do: everything is whole",):
         print(line)
     if founded.admin_token is not None:
@@ -80,45 +78,42 @@ def up(args: argparse.Namespace) -> int:
     """
     from coordinator.enrolment.broker_config import installed  # noqa: PLC0415
     from coordinator.enrolment.gateway import Gateway  # noqa: PLC0415
-    from coordinator.enrolment.opening import Fleet, enrolment_service  # noqa: PLC0415
+    from coordinator.enrolment.opening import enrolment_service  # noqa: PLC0415
     from coordinator.enrolment.rollout_store import RolloutDesk  # noqa: PLC0415
     from coordinator.enrolment.services import Broker, Rounds  # noqa: PLC0415
-    from deploy.cli.enrolment import template  # noqa: PLC0415
     from edge_agent.wire.folder_lock import only_one  # noqa: PLC0415
 
-    folder, settings, authority = fleet.opened(args.folder)
+    served = fleet.opened(args.folder)
+    folder, settings = served.folder, served.settings
     mosquitto = installed()
     with only_one(folder.root, "gateway"):
-        _mend(folder, settings, authority, mosquitto)
+        _mend(served, mosquitto)
         _say(f"fleet {settings.fleet}: boards reach the broker at {settings.hosts[0]}:{settings.broker_port}")
         rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config))
-        served = Fleet(folder, settings, authority, template(), _now)
         _say(f"boards join at {served.url}")
         rollouts = RolloutDesk(folder.rollouts)
         service = enrolment_service(served, release_for=rollouts.release_for, take_report=rollouts.take_report)
         services = (Broker(folder, settings, mosquitto), service, Rounds(folder, rounds, _say))
-        Gateway(services, _say, lambda: keep_up(folder, settings, authority, mosquitto, service)).run()
+        Gateway(services, _say, lambda: keep_up(served, mosquitto, service)).run()
     return 0
 
 
-def keep_up(
-    folder: FleetFolder, settings: FleetSettings, authority: Authority, mosquitto: Mosquitto, service: HttpsServer
-) -> None:
+def keep_up(served: Fleet, mosquitto: Mosquitto, service: HttpsServer) -> None:
     """Renews what is about to end; broker and service take it up, and what `init` renewed meanwhile.
 
     Raises as `coordinator.enrolment.founding.mend`, `cut.reload` and `HttpsServer.reload`.
     """
     from coordinator.enrolment import cut  # noqa: PLC0415
 
-    _mend(folder, settings, authority, mosquitto)
-    cut.reload(folder)
+    _mend(served, mosquitto)
+    cut.reload(served.folder)
     service.reload()
 
 
-def _mend(folder: FleetFolder, settings: FleetSettings, authority: Authority, mosquitto: Mosquitto) -> None:
+def _mend(served: Fleet, mosquitto: Mosquitto) -> None:
     from coordinator.enrolment.founding import mend  # noqa: PLC0415
 
-    for line in mend(folder, settings, authority, mosquitto, _now()):
+    for line in mend(served.folder, served.settings, served.authority, mosquitto, served.now()):
         _say(line)
 
 
@@ -137,10 +132,6 @@ def _rankfleet() -> tuple[str, ...]:
     """The command line of this installation."""
     script = Path(sys.executable).parent / "rankfleet"
     return (str(script),) if script.exists() else (sys.executable, "-m", "deploy.cli.main")
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
 
 
 def _say(line: str) -> None:

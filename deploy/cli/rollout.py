@@ -129,7 +129,7 @@ def change(args: argparse.Namespace) -> int:
 def _open(args: argparse.Namespace) -> tuple[FleetFolder, RolloutStore]:
     from coordinator.enrolment.rollout_store import RolloutStore  # noqa: PLC0415
 
-    folder, _, _ = fleet.opened(args.folder)
+    folder = fleet.opened(args.folder).folder
     return folder, RolloutStore(folder.rollouts)
 
 

@@ -13,14 +13,10 @@ from typing import Any
 
 import pytest
 
-from coordinator.enrolment.folder import FleetFolder
-from coordinator.enrolment.founding import opened
-from coordinator.enrolment.opening import Fleet
 from edge_agent.wire.link import Connected
 from edge_agent.wire.mqtt import MqttLink, MqttSettings
 from edge_agent.wire.tls import TlsSettings
 from tests.brokers import free_port, require_mosquitto, wait_for
-from tests.coordinator.enrolment.gates import utc_now
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 60.0
@@ -116,8 +112,20 @@ def test_a_board_joins_speaks_and_is_put_out(site: Site) -> None:
     assert (used_up.returncode, "used before" in out) == (1, True), out
 
 
+def test_the_pasted_line_fetches_the_installer_that_it_names(site: Site, tmp_path: Path) -> None:
+    """All of the line but its last command, which needs root and a board."""
+    line, sudo, install = site.done("token", str(site.folder)).strip().partition(" && sudo ")
+    assert sudo and install.startswith("sh rankfleet-install.sh --token ")
+    shell = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": TIMEOUT_S}
+    done = subprocess.run(["sh", "-c", line], check=True, **shell)
+    assert done.stdout == "rankfleet-install.sh: OK\n"
+    told = subprocess.run(["sh", "rankfleet-install.sh", "--help"], check=True, **shell).stdout
+    assert told.startswith("Installs the rankfleet agent of the fleet site on this board.")
+    script = (tmp_path / "rankfleet-install.sh").read_text()
+    assert f"GATEWAY='https://{HOST}:{site.enrolment_port}'" in script
+    assert f"BROKER_PORT='{site.broker_port}'" in script
+    assert (site.folder / "authority" / "ca.pem").read_text() in script
+
+
 def _token(site: Site) -> str:
-    """By the service's own way: the line needs an installer, which is the board's matter."""
-    folder = FleetFolder(site.folder)
-    with Fleet(folder, *opened(folder), None, utc_now).desk() as desk:
-        return desk.issue_token(utc_now())
+    return str(site.operator("token")["token"])

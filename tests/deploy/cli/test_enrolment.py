@@ -20,11 +20,8 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     founded(tmp_path / "site")
-    template = tmp_path / "install.sh"
-    template.write_text("#!/bin/sh\n# @CA@ @GATEWAY@ @FLEET@\n")
-    monkeypatch.setattr(enrolment, "TEMPLATE", template)
     return tmp_path / "site"
 
 

@@ -13,8 +13,9 @@ import pytest
 from coordinator.enrolment import admin_token, broker_config
 from coordinator.enrolment.authority import SERVER_DAYS
 from coordinator.enrolment.folder import FleetFolder
-from coordinator.enrolment.opening import Fleet, enrolment_service
+from coordinator.enrolment.opening import enrolment_service
 from coordinator.enrolment.services import Broker
+from deploy.cli import fleet
 from deploy.cli.gateway import keep_up
 from deploy.cli.main import main
 from tests.brokers import free_port, require_mosquitto
@@ -61,13 +62,14 @@ def test_upkeep_renews_the_servers_certificate_at_broker_and_service(tmp_path: P
     ports = {"broker_port": free_port(), "enrolment_port": free_port()}
     folder, made = founded(tmp_path / "fleet", now=almost_over, **ports)
     broker = Broker(folder, made.settings, broker_config.installed())
-    service = enrolment_service(Fleet(folder, made.settings, made.authority, None, lambda: NOW), host=HOST)
+    served = fleet.read(folder.root)
+    service = enrolment_service(served, host=HOST)
     broker.start()
     service.start()
     old = folder.server_certificate.read_text()
     try:
         assert {_shown(folder, port) for port in ports.values()} == {old}
-        keep_up(folder, made.settings, made.authority, broker_config.installed(), service)
+        keep_up(served, broker_config.installed(), service)
         new = folder.server_certificate.read_text()
         assert new != old
         wait_until(lambda: {_shown(folder, port) for port in ports.values()} == {new}, 20.0, lambda: "not taken up")
