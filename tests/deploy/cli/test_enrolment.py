@@ -98,11 +98,6 @@ def test_the_folder_stands_anywhere(place: int, folder: Path, ask: Ask, capsys: 
     assert json.loads(capsys.readouterr().out)["reason"] == "not ours"
 
 
-def test_a_folder_that_is_no_fleets_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["coordinator", "devices", str(tmp_path)]) == 1
-    assert "holds no fleet" in capsys.readouterr().err
-
-
 def test_who_did_it_is_in_the_audit_trail(folder: Path, ask: Ask) -> None:
     ask("approve", pending(folder, ask))
     registry = Registry(folder / "enrolment.db")
