@@ -15,6 +15,7 @@ from edge_agent import capability, config, jobs, memory, session, startup
 from edge_agent import session_events as events
 from edge_agent.fetching import Fetcher
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
+from edge_agent.recording import Recording
 from edge_agent.store import Store
 from edge_agent.wire import crash_points, frame, link, replay, topics, transfer
 from edge_agent.wire import messages as m
@@ -53,6 +54,7 @@ class Agent:
         self._fetching = False
         self._exit: events.Exit | None = None
         self._link = connect(self._boot)
+        self._recording = Recording(settings, self._budget_bytes, self._count_traffic)
 
     def run(self) -> None:
         """Serves until dismissed.
@@ -68,6 +70,7 @@ class Agent:
         finally:
             self._runner.stop()
             self._book_traffic()
+            self._recording.close()
             self.close()
         if self._exit.failure is not None:
             raise RankfleetError(self._exit.failure)
@@ -85,9 +88,9 @@ class Agent:
         self._book_traffic()
         if self._fetching:
             self._poll_fetcher()
-        line = self._runner.poll()
-        if line is not None:
+        while (line := self._runner.poll()) is not None:
             self._on_line(line)
+        self._recording.tick()
         self._feed(events.Tick(time.monotonic()))
 
     def _on_link(self, event: link.Event) -> None:
@@ -145,6 +148,7 @@ class Agent:
             return
         self._boot, self._sequence = boot + 1, 0
         self._store.keep(boot=self._boot)
+        self._recording.restart_link()
         self._link.close()
         self._link = self._connect(self._boot)
         self._traffic.restart()
@@ -177,6 +181,8 @@ class Agent:
     def _on_line(self, line: jobs.AnyLine) -> None:
         if isinstance(line, jobs.Step):
             self._on_step(line)
+        elif isinstance(line, jobs.Recorded):
+            self._recording.take(line.span)
         elif isinstance(line, jobs.MeasureResult):
             self._store.keep(capability=line.capability, capability_of=self._capability_key(self._terms()))
             self._feed(events.Measured(line.examples, line.holdout, line.longest_tokens, line.capability))
@@ -197,7 +203,9 @@ class Agent:
         outgoing = self._store.outgoing()
         if outgoing is None:
             raise AssertionError("the trainer said that it left an update")
-        return startup.make_offer(self._store, outgoing, self._phases.drain(), self._traffic.account)
+        offer = startup.make_offer(self._store, outgoing, self._phases.drain(), self._traffic.account)
+        self._recording.take_offer(offer)
+        return offer
 
     def _finished(self, line: jobs.FinalResult) -> m.Finished:
         account = self._traffic.account
@@ -211,6 +219,7 @@ class Agent:
         if self._state.phase is not before:
             LOGGER.info("%s -> %s", before.value, self._state.phase.value)
             self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
+        self._recording.follow(self._state)
         for action in actions:
             self._act(action)
             crash_points.reach(events.DONE.get(type(action.message if isinstance(action, events.Send) else action)))
@@ -272,6 +281,7 @@ class Agent:
             products=settings.products,
             prefix_limit_bytes=settings.prefix.limit_bytes,
             checkpoint_s=settings.training.checkpoint_s,
+            records=self._recording.is_on,
         )
 
     def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
@@ -304,6 +314,9 @@ class Agent:
         payload = frame.encode(message, self._boot, self._sequence)
         topic = topics.up(self._settings.fleet, self._settings.device)
         return self._link.publish(topic, payload, qos=qos)
+
+    def _count_traffic(self) -> link.Traffic | None:
+        return self._link.traffic()
 
     def _book_traffic(self) -> None:
         before = self._traffic.account

@@ -39,6 +39,17 @@ class LocalTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     """Seconds of training between checkpoints, from which an interrupted round goes on; 0 keeps none."""
 
 
+class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is recorded of every round on this device, in `state_dir`."""
+
+    enabled: bool = True
+    """Whether anything is."""
+    sample_s: Annotated[float, Meta(ge=0.1)] = 1.0
+    """Seconds between two looks at the board's heat, clock and power."""
+    keep_rounds: Annotated[int, Meta(ge=1)] = 200
+    """Rounds that a file holds before the next is begun; two are kept."""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One agent on one board."""
 
@@ -50,6 +61,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: MemorySettings = MemorySettings()
     prefix: PrefixSettings = PrefixSettings()
     training: LocalTrainingSettings = LocalTrainingSettings()
+    recorder: RecorderSettings = RecorderSettings()
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"

@@ -1,8 +1,9 @@
 """Jobs: what the resident supervisor has the short-lived trainer process do, and how the two talk.
 
 The supervisor starts `python -m edge_agent.trainer_process`, writes one job as a line of JSON to its standard input
-and reads lines of JSON from its standard output: any number of `Step`, then one `Result` or `Failure`. When the
-process ends, all of its memory goes back to the system; when it is killed, the agent lives and starts it again.
+and reads lines of JSON from its standard output: any number of `Step` and `Recorded`, then one `Result` or `Failure`.
+When the process ends, all of its memory goes back to the system; when it is killed, the agent lives and starts it
+again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import msgspec
 
 from edge_agent.config import EngineName, TorchDevice
+from edge_agent.spans import Span
 from edge_agent.wire import messages as m
 from edge_agent.wire.errors import MALFORMED
 from edge_agent.wire.pack import Products
@@ -46,6 +48,8 @@ class Terms(msgspec.Struct, frozen=True):
     prefix_limit_bytes: int = 0
     checkpoint_s: float = 0.0
     """Seconds of training between checkpoints; 0 for none."""
+    records: bool = False
+    """Whether the supervisor wants to know what every phase used."""
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -93,6 +97,12 @@ class Step(Line, frozen=True, tag="step"):
     loss: float
 
 
+class Recorded(Line, frozen=True, tag="recorded"):
+    """A phase of the job is over."""
+
+    span: Span
+
+
 class MeasureResult(Line, frozen=True, tag="measured"):
     """What `MeasureJob` found."""
 
@@ -125,7 +135,7 @@ class Failure(Line, frozen=True, tag="failure"):
     """By a signal: the same job may well succeed when it is started again."""
 
 
-AnyLine = Step | MeasureResult | TrainResult | FinalResult | Failure
+AnyLine = Step | Recorded | MeasureResult | TrainResult | FinalResult | Failure
 _LINE = msgspec.json.Decoder(AnyLine)
 
 
@@ -166,7 +176,7 @@ class Runner:
         except MALFORMED:
             LOGGER.warning("the trainer process printed %r", line)  # a library's word, not the job's result
             return None
-        if not isinstance(decoded, Step):
+        if not isinstance(decoded, (Step, Recorded)):
             self._reap()
         return decoded
 

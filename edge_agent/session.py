@@ -47,7 +47,8 @@ class Phase(enum.Enum):
 
 
 _WORKING = (Phase.CATCHING_UP, Phase.TRAINING, Phase.FINISHING)
-_JOBS = (Phase.MEASURING, Phase.TRAINING, Phase.FINISHING)
+JOBS = (Phase.MEASURING, Phase.TRAINING, Phase.FINISHING)
+"""Phases in which a trainer process runs."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _at_version(state: State, version: int) -> State:
 
 
 def _job_failed(state: State, event: events.JobFailed) -> Step:
-    if event.killed and state.phase in _JOBS and state.restarts < MOST_RESTARTS:
+    if event.killed and state.phase in JOBS and state.restarts < MOST_RESTARTS:
         return _begin(state, state.restarts + 1)
     reason = event.reason[: m.REASON_CHARACTERS]
     if state.phase is Phase.MEASURING:

@@ -24,7 +24,7 @@ from coordinator.config import (
 )
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
-from edge_agent.config import AgentConfig, LocalTrainingSettings, MemorySettings, PrefixSettings
+from edge_agent.config import AgentConfig, LocalTrainingSettings, MemorySettings, PrefixSettings, RecorderSettings
 from edge_agent.wire.settings import BrokerSettings
 from profiling.experiments.settings import Experiment, MethodEntry, Profile, Trial
 from profiling.experiments.sweep import Factors
@@ -47,6 +47,7 @@ SETTINGS = (
     LocalTrainingSettings,
     MemorySettings,
     PrefixSettings,
+    RecorderSettings,
 )
 EXPERIMENT_SETTINGS = (Experiment, MethodEntry, Profile, Trial, Factors)
 EXPERIMENT_SECTIONS = {"profile", "settings", "extras"}
@@ -62,6 +63,7 @@ SECTIONS = {
     "training",
     "memory",
     "prefix",
+    "recorder",
 }
 
 
