@@ -2,7 +2,7 @@
 
 The supervisor looks at the board's heat, clock and power once in a while; the trainer tells the end of each of its
 phases, and what it used. A phase begins where the one before it ended, so that their times add up to the whole: the
-first of a trainer holds its start too, and what a trainer did that was killed.
+first of a trainer holds its start too, and what another did that was killed and started again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ from edge_agent.wire import messages as m
 from edge_agent.wire.link import Traffic
 
 WAIT = "wait"
-UNFINISHED = "unfinished"
-"""What a trainer had begun when it was stopped."""
-UNFINISHED_S = 0.5
-"""Between a trainer's last phase and the news of it; what is longer was a phase of its own."""
+EXIT = "exit"
+"""From the last phase that a trainer told: its process ends, or did not get to the end of the next phase."""
 
 
 class Recorder:
@@ -57,7 +55,7 @@ class Recorder:
     def enter(self, name: str | None, number: int, run: bytes | None, *, job: bool) -> None:
         """Ends the present phase and begins another, of round `number`; None begins none.
 
-        Of a job, the trainer tells the phases (`take`); `name` is for nothing but what it leaves unfinished.
+        Of a job, the trainer tells the phases (`take`), and `name` is not used.
         """
         if self._name == WAIT:  # for the round that now begins
             self._round = number
@@ -84,8 +82,8 @@ class Recorder:
         self._look()
         if not self._is_job:
             self._book(self._spans.lap(self._name or ""), None)
-        elif time.monotonic() - self._since_s > UNFINISHED_S:
-            self._book(self._spans.lap(UNFINISHED), None)
+        else:
+            self._book(self._spans.lap(EXIT), None)
 
     def _look(self) -> None:
         look = self._board.look()
