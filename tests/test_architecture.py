@@ -18,7 +18,12 @@ HEAVY = ("torch", "transformers", "onnx")
 RESIDENT_HEAVY = (*HEAVY, "numpy", "onnxruntime", "tokenizers")
 """What costs tens of megabytes: the supervisor of a board is always there, its trainer process only for a round."""
 
-DATES = {"coordinator/levels.py", "edge_agent/doctor/clock.py", "profiling/experiments/loop.py"}
+DATES = {
+    "coordinator/levels.py",
+    "edge_agent/doctor/clock.py",
+    "edge_agent/recorder.py",
+    "profiling/experiments/loop.py",
+}
 """Modules that write a date into a record, for people to read, or that ask whether the date is right."""
 _WALL_CLOCK = re.compile(
     r"\b(time\.(time|time_ns|localtime|gmtime|ctime|strftime)|datetime\.\w*now|\w+\.today)\(|st_[amc]time"

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.cli.main import main
 from tests.profiling.rounds.recordings import demo, record
-from tests.profiling.rounds.test_worth import EXAMPLE
+from tests.profiling.rounds.test_prices import EXAMPLE
 
 
 def test_run_shows_phases_and_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
