@@ -34,7 +34,7 @@ def device_plots(device: Device) -> list[ET.Element]:
 def run_plots(run: Run, ranks: RankMap | None) -> list[ET.Element]:
     """Accuracy against what it took, and the ranks that live."""
     plots = [
-        _chart(f"accuracy against {name}", label, "accuracy, %", {"": pairs}) for name, label, pairs in _views(run)
+        _chart(f"accuracy against {name}", label, "accuracy, %", {"fleet": pairs}) for name, label, pairs in _views(run)
     ]
     maps = [] if ranks is None else [draw_maps("living ranks", ranks.modules, [("now", ranks.ranks)], ranks.most)]
     return [plot for plot in (*plots, *maps) if plot is not None]
