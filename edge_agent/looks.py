@@ -19,6 +19,8 @@ class Seen(NamedTuple):
     """The highest."""
     clock_hz: int | None
     """The lowest."""
+    gpu_clock_hz: int | None
+    """The lowest."""
     slowed: tuple[str, ...]
 
 
@@ -44,11 +46,13 @@ class Looks:
         some = self._looks[first:last]
         temperatures = [look.temperature_c for look in some if look.temperature_c is not None]
         clocks = [look.clock_hz for look in some if look.clock_hz is not None]
+        gpu_clocks = [look.gpu_clock_hz for look in some if look.gpu_clock_hz is not None]
         start_j, end_j = self._energy_j(start_s), self._energy_j(end_s)
         return Seen(
             energy_j=None if start_j is None or end_j is None else end_j - start_j,
             temperature_c=max(temperatures, default=None),
             clock_hz=min(clocks, default=None),
+            gpu_clock_hz=min(gpu_clocks, default=None),
             slowed=tuple(dict.fromkeys(words for look in some for words in look.slowed)),
         )
 
@@ -78,8 +82,10 @@ def _merge(first: Look, second: Look | None = None) -> Look:
         return first
     temperatures = [one for one in (first.temperature_c, second.temperature_c) if one is not None]
     clocks = [one for one in (first.clock_hz, second.clock_hz) if one is not None]
+    gpu_clocks = [one for one in (first.gpu_clock_hz, second.gpu_clock_hz) if one is not None]
     return second._replace(
         temperature_c=max(temperatures, default=None),
         clock_hz=min(clocks, default=None),
+        gpu_clock_hz=min(gpu_clocks, default=None),
         slowed=tuple(dict.fromkeys((*first.slowed, *second.slowed))),
     )

@@ -19,13 +19,14 @@ from edge_agent.installed import commit, release
 from edge_agent.looks import Looks
 from edge_agent.meter import Account, TrafficMeter
 from edge_agent.round_log import DeviceEntry, PhaseEntry, RoundEntry, RoundLog
-from edge_agent.sensors import groups
+from edge_agent.sensors import groups, system
 from edge_agent.sensors.board import Board, identity
 from edge_agent.sensors.text import total
 from edge_agent.spans import Span, SpanMeter
 from edge_agent.wire import messages as m
 from edge_agent.wire.link import Traffic
 
+ROOT = Path("/")
 WAIT = "wait"
 EXIT = "exit"
 """From the last phase that a trainer told: its process ends, or did not get to the end of the next phase."""
@@ -94,7 +95,7 @@ class Recorder:
         """Writes the phase from the end of the one before to the end of `trainer`, else of `own`."""
         start_s, end_s = self._since_s, own.end_s if trainer is None else max(self._since_s, trainer.end_s)
         up, down = self._bytes_since()
-        seen, group = self._looks.between(start_s, end_s), groups.usage(Path("/"))
+        seen, group = self._looks.between(start_s, end_s), groups.usage(ROOT)
         both = (own,) if trainer is None else (own, trainer)
         stalls = both[-1].stalls
         wall_s = end_s - start_s
@@ -114,6 +115,7 @@ class Recorder:
                 file_bytes=total([span.file_bytes for span in both]),
                 pss_bytes=total([span.pss_bytes for span in both]),
                 uss_bytes=total([span.uss_bytes for span in both]),
+                available_bytes=system.meminfo(ROOT).available_bytes,
                 group_bytes=group.current_bytes,
                 group_peak_bytes=group.peak_bytes,
                 cpu_stalled_s=stalls.cpu_s,
@@ -127,6 +129,7 @@ class Recorder:
                 bytes_down=down,
                 temperature_c=seen.temperature_c,
                 clock_hz=seen.clock_hz,
+                gpu_clock_hz=seen.gpu_clock_hz,
                 slowed=seen.slowed,
                 energy_j=seen.energy_j,
                 power_w=seen.energy_j / wall_s if seen.energy_j is not None and wall_s > 0 else None,
@@ -155,6 +158,7 @@ def _device_entry(settings: AgentConfig, budget_bytes: int, power_source: str | 
         machine=board.machine,
         governor=board.governor,
         power_mode=board.power_mode,
+        core_volts=board.core_volts,
         cores=os.cpu_count(),
         memory_bytes=memory.total_bytes(),
         budget_bytes=budget_bytes,

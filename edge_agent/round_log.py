@@ -40,6 +40,7 @@ class DeviceEntry(Entry, frozen=True, tag="device"):
     machine: str
     governor: str | None
     power_mode: str | None
+    core_volts: float | None
     cores: int | None
     memory_bytes: int
     budget_bytes: int
@@ -71,6 +72,8 @@ class PhaseEntry(Entry, frozen=True, tag="phase"):
     file_bytes: int | None
     pss_bytes: int | None
     uss_bytes: int | None
+    available_bytes: int | None
+    """What the system could give at the end, without swapping."""
     group_bytes: int | None
     group_peak_bytes: int | None
     """Of the memory control group, since it was made."""
@@ -89,6 +92,8 @@ class PhaseEntry(Entry, frozen=True, tag="phase"):
     """The highest."""
     clock_hz: int | None
     """The lowest of the fastest core."""
+    gpu_clock_hz: int | None
+    """The lowest."""
     slowed: tuple[str, ...]
     """What held the board back."""
     energy_j: float | None

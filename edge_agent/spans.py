@@ -12,7 +12,7 @@ import msgspec
 from edge_agent import memory
 from edge_agent.meter import PhaseMeter
 from edge_agent.sensors import process, system
-from edge_agent.sensors.process import Faults, Storage
+from edge_agent.sensors.process import Faults, Memory, Storage
 
 
 class Stalls(msgspec.Struct, frozen=True):
@@ -46,10 +46,10 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class _Counters(NamedTuple):
-    """What only grows."""
+    """What only grows, and the memory that is held."""
 
     cpu_s: float
-    peak_rss_bytes: int | None
+    memory: Memory
     faults: Faults
     storage: Storage
     stalled_s: tuple[float | None, ...]
@@ -61,7 +61,7 @@ class SpanMeter:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         stalled_s = tuple(pressure.some_s for pressure in system.pressure(root).values())
-        self._before = _Counters(0.0, 0, Faults(0, 0), Storage(0, 0), stalled_s)
+        self._before = _Counters(0.0, Memory(0, 0, 0, 0), Faults(0, 0), Storage(0, 0), stalled_s)
         self._sampler: memory.PeakSampler | None = None
 
     def follow(self, sampler: memory.PeakSampler) -> None:
@@ -72,9 +72,9 @@ class SpanMeter:
         """Ends the present span, which gets that name."""
         before, now = self._before, self._count()
         self._before = now
-        held, shares = process.memory(self._root), process.shares(self._root)
+        held, shares = now.memory, process.shares(self._root)
         seen = None if self._sampler is None else self._sampler.lap()
-        risen = now.peak_rss_bytes is not None and now.peak_rss_bytes != before.peak_rss_bytes
+        risen = held.peak_rss_bytes is not None and held.peak_rss_bytes != before.memory.peak_rss_bytes
         rss_bytes = held.rss_bytes if seen is None else seen.rss_bytes
         stalls = (_less(after, earlier) for after, earlier in zip(now.stalled_s, before.stalled_s, strict=True))
         return Span(
@@ -82,7 +82,7 @@ class SpanMeter:
             end_s=time.monotonic(),
             cpu_s=now.cpu_s - before.cpu_s,
             # A mark that rose is exact; one that did not tells of an earlier span.
-            peak_rss_bytes=now.peak_rss_bytes if risen else rss_bytes,
+            peak_rss_bytes=held.peak_rss_bytes if risen else rss_bytes,
             peak_anonymous_bytes=held.anonymous_bytes if seen is None else seen.anonymous_bytes,
             file_bytes=held.file_bytes,
             pss_bytes=shares.pss_bytes,
@@ -97,7 +97,7 @@ class SpanMeter:
     def _count(self) -> _Counters:
         return _Counters(
             time.process_time(),
-            process.memory(self._root).peak_rss_bytes,
+            process.memory(self._root),
             process.faults(self._root),
             process.storage(self._root),
             tuple(pressure.some_s for pressure in system.pressure(self._root).values()),

@@ -15,6 +15,9 @@ from .text import Run, run_command, table
 
 PMIC = ("vcgencmd", "pmic_read_adc")
 CLOCK = ("vcgencmd", "measure_clock", "arm")
+TEMPERATURE = ("vcgencmd", "measure_temp")
+VOLTS = ("vcgencmd", "measure_volts")
+OVERCURRENT = "overcurrent"
 POWER_MODE = ("nvpmodel", "-q")
 
 
@@ -28,6 +31,7 @@ class Look(NamedTuple):
     """Of the hottest zone."""
     clock_hz: int | None
     """Of the fastest core."""
+    gpu_clock_hz: int | None
     slowed: tuple[str, ...]
     """What holds the board back at this moment."""
 
@@ -41,6 +45,8 @@ class Identity(NamedTuple):
     machine: str
     governor: str | None
     power_mode: str | None
+    core_volts: float | None
+    """Of a Raspberry Pi's processor: it differs where the board is overclocked."""
 
 
 class Board:
@@ -57,17 +63,18 @@ class Board:
         self.power_source = self._find_source()
         self._energy_j = None if self.power_source is None else 0.0
         self._last: tuple[float, float] | None = None
+        self._overcurrents = jetson.overcurrent_events(root)
 
     def look(self) -> Look:
         """What the board tells now. Takes some milliseconds where a command of the firmware has to be asked."""
         now_s = time.monotonic()
         self._book_energy(now_s)
-        temperatures = system.temperatures_c(self._root)
         return Look(
             time_s=now_s,
             energy_j=self._energy_j,
-            temperature_c=max(temperatures.values(), default=None),
+            temperature_c=self._temperature_c(),
             clock_hz=self._clock_hz(),
+            gpu_clock_hz=jetson.gpu_clock_hz(self._root),
             slowed=self._slowed(),
         )
 
@@ -100,6 +107,12 @@ class Board:
             return jetson.power_w(jetson.rails(self._root))
         return pi.pmic_power_w(pi.parse_pmic(self._run(PMIC)))
 
+    def _temperature_c(self) -> float | None:
+        zones = system.temperatures_c(self._root)
+        if not zones and self._is_pi:
+            return pi.parse_temperature_c(self._run(TEMPERATURE))
+        return max(zones.values(), default=None)
+
     def _clock_hz(self) -> int | None:
         if self._asks_clock:
             return pi.parse_clock_hz(self._run(CLOCK))
@@ -109,7 +122,14 @@ class Board:
         bits = pi.throttled(self._root) if self._is_pi else None
         alarm = pi.is_undervolted(self._root) if self._is_pi else None
         words = [*system.slowed(self._root), *(pi.told(bits) if bits else ()), *([pi.NOW[0]] if alarm else [])]
-        return tuple(dict.fromkeys(words))
+        return tuple(dict.fromkeys([*words, *self._new_overcurrents()]))
+
+    def _new_overcurrents(self) -> list[str]:
+        """Whether a Jetson took too much current since the last look."""
+        before, self._overcurrents = self._overcurrents, jetson.overcurrent_events(self._root)
+        if before is None or self._overcurrents is None or self._overcurrents <= before:
+            return []
+        return [OVERCURRENT]
 
 
 def identity(root: Path = Path("/"), run: Run = run_command) -> Identity:
@@ -123,6 +143,7 @@ def identity(root: Path = Path("/"), run: Run = run_command) -> Identity:
         machine=platform.machine(),
         governor=system.governor(root),
         power_mode=None if mode is None else mode.name,
+        core_volts=pi.parse_volts(run(VOLTS)) if pi.throttled(root) is not None else None,
     )
 
 

@@ -25,7 +25,8 @@ class GroupUsage(NamedTuple):
 
 def usage(root: Path) -> GroupUsage:
     """Of the group that this process is in."""
-    for line in read(root / "proc/self/cgroup").splitlines():
+    lines = read(root / "proc/self/cgroup").splitlines()
+    for line in lines:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if "memory" in controllers.split(","):
             group = _group(root / MOUNTED / "memory", path)
@@ -33,7 +34,7 @@ def usage(root: Path) -> GroupUsage:
                 number_in(group / "memory.usage_in_bytes"), number_in(group / "memory.max_usage_in_bytes")
             )
     # Version 2 has one line, and the number 0.
-    unified = [line[3:] for line in read(root / "proc/self/cgroup").splitlines() if line.startswith("0::")]
+    unified = [line[3:] for line in lines if line.startswith("0::")]
     group = _group(root / MOUNTED, unified[0] if unified else "")
     return GroupUsage(number_in(group / "memory.current"), number_in(group / "memory.peak"))
 

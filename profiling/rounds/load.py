@@ -123,6 +123,8 @@ def _joined(one: PhaseEntry, other: PhaseEntry) -> PhaseEntry:
         **sums,
         **peaks,
         clock_hz=_of_both(one, other, "clock_hz", min),
+        gpu_clock_hz=_of_both(one, other, "gpu_clock_hz", min),
+        available_bytes=_of_both(one, other, "available_bytes", min),
         slowed=tuple(dict.fromkeys((*one.slowed, *other.slowed))),
         power_w=None if energy_j is None or not wall_s else energy_j / wall_s,
     )

@@ -17,7 +17,8 @@ def header_table(devices: Sequence[Device]) -> Table:
     """A column a device: board, system, settings, versions."""
     named = {
         "board": "model", "system": "system", "kernel": "kernel", "architecture": "machine", "governor": "governor",
-        "power mode": "power_mode", "cores": "cores", "threads": "threads", "engine": "engine", "products": "products",
+        "power mode": "power_mode", "core volts": "core_volts",
+        "cores": "cores", "threads": "threads", "engine": "engine", "products": "products",
         "memory, bytes": "memory_bytes", "budget, bytes": "budget_bytes", "version": "version", "commit": "commit",
         "power from": "power_source", "sampled every, s": "sample_s", "started": "date",
     }  # fmt: skip

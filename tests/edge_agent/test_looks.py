@@ -13,7 +13,7 @@ STEPS = st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 20)), min_size=2, m
 
 
 def at(time_s: float, energy_j: float | None = None, temperature_c: float | None = None, **known: object) -> Look:
-    return Look(time_s, energy_j, temperature_c, known.get("clock_hz"), known.get("slowed", ()))  # type: ignore[arg-type]
+    return Look(time_s, energy_j, temperature_c, known.get("clock_hz"), known.get("gpu"), known.get("slowed", ()))  # type: ignore[arg-type]
 
 
 def filled(looks: list[Look]) -> Looks:
@@ -45,13 +45,14 @@ def test_heat_clock_and_throttling_are_the_extremes_within_and_around() -> None:
         [
             at(0, temperature_c=90.0, clock_hz=1, slowed=("throttled",)),
             at(10, temperature_c=50.0, clock_hz=1500),
-            at(20, temperature_c=60.0, clock_hz=1200, slowed=("undervoltage",)),
+            at(20, temperature_c=60.0, clock_hz=1200, gpu=306, slowed=("undervoltage",)),
             at(30, temperature_c=55.0, clock_hz=1500),
             at(40, temperature_c=95.0),
         ]
     )
     seen = looks.between(15, 25)
-    assert (seen.temperature_c, seen.clock_hz, seen.slowed) == (60.0, 1200, ("undervoltage",))
+    assert (seen.temperature_c, seen.clock_hz, seen.gpu_clock_hz) == (60.0, 1200, 306)
+    assert seen.slowed == ("undervoltage",)
 
 
 def test_a_phase_shorter_than_a_look_takes_those_around_it() -> None:
@@ -59,8 +60,8 @@ def test_a_phase_shorter_than_a_look_takes_those_around_it() -> None:
 
 
 def test_what_the_board_does_not_tell_stays_none() -> None:
-    assert filled([at(0), at(1)]).between(0, 1) == (None, None, None, ())
-    assert Looks().between(0, 1) == (None, None, None, ())
+    assert filled([at(0), at(1)]).between(0, 1) == (None, None, None, None, ())
+    assert Looks().between(0, 1) == (None, None, None, None, ())
 
 
 def test_a_long_phase_takes_no_more_memory_and_loses_no_extreme_and_no_energy() -> None:

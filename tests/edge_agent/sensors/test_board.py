@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sensors.board import CLOCK, PMIC, Board, identity
+from edge_agent.sensors.board import CLOCK, PMIC, TEMPERATURE, VOLTS, Board, identity
 from edge_agent.sensors.text import run_command
 from tests.edge_agent.sensors.test_jetson import ORIN_NX
 from tests.edge_agent.sensors.test_pi import PMIC as SUPPLIES
@@ -28,7 +28,8 @@ def nothing(command: Sequence[str]) -> str:
 
 
 def firmware(command: Sequence[str]) -> str:
-    return {PMIC: SUPPLIES, CLOCK: "frequency(0)=1500019456\n"}.get(tuple(command), "")  # type: ignore[call-overload]
+    told = {PMIC: SUPPLIES, CLOCK: "frequency(0)=1500019456\n", TEMPERATURE: "temp=46.6'C\n", VOLTS: "volt=0.8749V\n"}
+    return {tuple(asked): words for asked, words in told.items()}.get(tuple(command), "")
 
 
 def test_a_pi_5_tells_power_heat_throttling_and_the_clock_that_it_really_has(tmp_path: Path) -> None:
@@ -40,6 +41,12 @@ def test_a_pi_5_tells_power_heat_throttling_and_the_clock_that_it_really_has(tmp
     assert (first.energy_j, first.temperature_c, first.clock_hz) == (0.0, 61.45, 1_500_019_456)
     assert first.slowed == ("undervoltage", "throttled")
     assert second.energy_j == pytest.approx(1.89845 * (second.time_s - first.time_s), rel=1e-3)
+
+
+def test_a_pi_whose_kernel_has_no_thermal_zone_asks_the_firmware(tmp_path: Path) -> None:
+    write(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": "0\n"})
+    assert Board(tmp_path, firmware).look().temperature_c == 46.6
+    assert identity(tmp_path, firmware).core_volts == 0.8749
 
 
 def test_an_older_pi_tells_what_the_kernel_knows_and_no_power(tmp_path: Path) -> None:
@@ -55,6 +62,16 @@ def test_a_jetson_tells_the_power_of_its_module(tmp_path: Path) -> None:
     second = board.look()
     assert board.power_source == "ina3221"
     assert second.energy_j == pytest.approx(4.94 * 1.08 * (second.time_s - first.time_s), rel=1e-6)
+
+
+def test_a_jetson_that_took_too_much_current_says_so_once(tmp_path: Path) -> None:
+    files = {"hwmon3/name": "soctherm_oc\n", "hwmon3/oc1_event_cnt": "4\n", "hwmon3/oc3_event_cnt": "27390\n"}
+    write(tmp_path / "sys/class/hwmon", files)
+    write(tmp_path / "sys/class/devfreq", {"17000000.gpu/cur_freq": "306000000\n"})
+    board = Board(tmp_path, nothing)
+    assert (board.look().slowed, board.look().gpu_clock_hz) == ((), 306_000_000)
+    write(tmp_path / "sys/class/hwmon", {"hwmon3/oc3_event_cnt": "27391\n"})
+    assert [board.look().slowed for _ in range(2)] == [("overcurrent",), ()]
 
 
 def test_a_power_that_is_not_told_once_is_bridged(tmp_path: Path) -> None:
@@ -79,7 +96,7 @@ def test_a_processor_with_counters_tells_what_they_counted(tmp_path: Path) -> No
 def test_a_board_that_tells_nothing_is_all_none(tmp_path: Path) -> None:
     board = Board(tmp_path, nothing)
     assert board.power_source is None
-    assert board.look()[1:] == (None, None, None, ())
+    assert board.look()[1:] == (None, None, None, None, ())
 
 
 def test_this_board_can_be_looked_at() -> None:
