@@ -47,6 +47,7 @@ class Recorder:
         self._round = 0
         self._run: str | None = None
         self._since_s = self._looked_s = time.monotonic()
+        self._spent_s = 0.0
 
     def tick(self) -> None:
         """Looks at the board when it is time."""
@@ -87,12 +88,15 @@ class Recorder:
             self._book(self._spans.lap(EXIT), None)
 
     def _look(self) -> None:
+        begin_s = time.thread_time()
         look = self._board.look()
         self._looked_s = look.time_s
         self._looks.add(look)
+        self._spent_s += time.thread_time() - begin_s
 
     def _book(self, own: Span, trainer: Span | None) -> None:
         """Writes the phase from the end of the one before to the end of `trainer`, else of `own`."""
+        begin_s = time.thread_time()
         start_s, end_s = self._since_s, own.end_s if trainer is None else max(self._since_s, trainer.end_s)
         up, down = self._bytes_since()
         seen, group = self._looks.between(start_s, end_s), groups.usage(ROOT)
@@ -133,8 +137,10 @@ class Recorder:
                 slowed=seen.slowed,
                 energy_j=seen.energy_j,
                 power_w=seen.energy_j / wall_s if seen.energy_j is not None and wall_s > 0 else None,
+                recording_cpu_s=self._spent_s + sum(span.measuring_cpu_s for span in both),
             )
         )
+        self._spent_s = time.thread_time() - begin_s
 
     def _bytes_since(self) -> tuple[int | None, int | None]:
         """Bytes up and down since the phase before; None where the link does not count them."""

@@ -99,6 +99,8 @@ class PhaseEntry(Entry, frozen=True, tag="phase"):
     energy_j: float | None
     power_w: float | None
     """The mean."""
+    recording_cpu_s: float
+    """What the record itself took of the processors, this line's writing left for the next."""
 
 
 class RoundEntry(Entry, frozen=True, tag="round"):

@@ -43,6 +43,8 @@ class Span(msgspec.Struct, frozen=True):
     read_bytes: int | None
     written_bytes: int | None
     stalls: Stalls
+    measuring_cpu_s: float
+    """CPU time that measuring it took."""
 
 
 class _Counters(NamedTuple):
@@ -70,6 +72,7 @@ class SpanMeter:
 
     def lap(self, name: str) -> Span:
         """Ends the present span, which gets that name."""
+        begin_s = time.thread_time()
         before, now = self._before, self._count()
         self._before = now
         held, shares = now.memory, process.shares(self._root)
@@ -92,6 +95,7 @@ class SpanMeter:
             read_bytes=_difference(now.storage.read_bytes, before.storage.read_bytes),
             written_bytes=_difference(now.storage.written_bytes, before.storage.written_bytes),
             stalls=Stalls(*stalls),
+            measuring_cpu_s=time.thread_time() - begin_s,
         )
 
     def _count(self) -> _Counters:

@@ -2,11 +2,12 @@
 
 Each round is trained by a fresh trainer process on the device's own data, while this process does what the supervisor
 does: it polls, looks at the board when it is time, and writes what the trainer tells. Two rounds that follow each other
-are a pair; in every other pair the one that records comes second, so that a machine that gets slower wrongs neither.
+are a pair; which of them records is drawn at random, so that nothing else on the machine can keep step with it.
 """
 
 from __future__ import annotations
 
+import random
 import resource
 import tempfile
 import time
@@ -18,19 +19,23 @@ import msgspec
 from edge_agent import config, jobs
 from edge_agent.predict import DATABASE
 from edge_agent.recorder import Recorder
+from edge_agent.round_log import PhaseEntry, read_rounds
 from edge_agent.wire.errors import RankfleetError
-from profiling.bench.statistics import median, spread
+from profiling.bench.statistics import median
 from profiling.one_round import Joined, find_joined, first_plan, make_terms, run_job
+from profiling.rounds.compare import interval
 
+SEED = 0
 LIMIT = 0.02
 """Share of a round that recording may cost."""
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """One round. `cpu_s` is of both processes."""
+    """One round. `cpu_s` is of both processes; `recording_cpu_s` what of it the record says that it took itself."""
 
     wall_s: float
     cpu_s: float
+    recording_cpu_s: float = 0.0
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -41,13 +46,15 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class Overhead(msgspec.Struct, frozen=True):
-    """One figure: medians without and with recording, and of the pairs' differences with their interquartile range."""
+    """One figure: medians without and with recording, and that of the pairs' differences, with its 95 % interval by the
+    bootstrap (see `rounds.compare`)."""
 
     figure: str
     without: float
     recorded: float
     difference: float
-    spread: float
+    low: float
+    high: float
 
     @property
     def share(self) -> float:
@@ -65,8 +72,9 @@ def measure_pairs(agent_toml: Path, pairs: int) -> Iterator[Pair]:
     settings = config.load(agent_toml)
     joined = find_joined(settings)
     _round(settings, joined, recorded=False)  # files are read into memory once
-    for number in range(pairs):
-        if number % 2:
+    drawn = random.Random(SEED)
+    for _ in range(pairs):
+        if drawn.random() < 0.5:
             recorded = _round(settings, joined, recorded=True)
             yield Pair(_round(settings, joined, recorded=False), recorded)
         else:
@@ -79,10 +87,15 @@ def summarise(pairs: list[Pair]) -> list[Overhead]:
     return [_overhead(name, [(of(pair.without), of(pair.recorded)) for pair in pairs]) for name, of in figures.items()]
 
 
+def own_share(pairs: list[Pair]) -> float:
+    """The median share of a round's CPU time that recording it took, as the record itself has it."""
+    return median([pair.recorded.recording_cpu_s / pair.recorded.cpu_s for pair in pairs])
+
+
 def _overhead(name: str, values: list[tuple[float, float]]) -> Overhead:
     differences = [recorded - without for without, recorded in values]
     without, recorded = (median(one) for one in zip(*values, strict=True))
-    return Overhead(name, without, recorded, median(differences), spread(differences))
+    return Overhead(name, without, recorded, median(differences), *interval([0.0], differences))
 
 
 def _round(settings: config.AgentConfig, joined: Joined, *, recorded: bool) -> Cost:
@@ -97,10 +110,15 @@ def _round(settings: config.AgentConfig, joined: Joined, *, recorded: bool) -> C
         result = run_job(job, lambda line: _hear(recorder, line))
         if recorder is not None:
             recorder.enter(None, 0, None, job=False)
-        cost = Cost(time.monotonic() - start_s, _cpu_s() - start_cpu_s)
+        wall_s, cpu_s = time.monotonic() - start_s, _cpu_s() - start_cpu_s
+        own_s = _recording_cpu_s(Path(folder)) if recorded else 0.0
     if isinstance(result, jobs.Failure):
         raise RankfleetError(result.reason)
-    return cost
+    return Cost(wall_s, cpu_s, own_s)
+
+
+def _recording_cpu_s(folder: Path) -> float:
+    return sum(entry.recording_cpu_s for entry in read_rounds(folder) if isinstance(entry, PhaseEntry))
 
 
 def _hear(recorder: Recorder | None, line: jobs.AnyLine | None) -> None:

@@ -12,8 +12,8 @@ from deploy.cli.options import minimum
 
 _OVERHEAD = """\
 Trains the same round on this device with and without recording it, in turn, and shows medians, the median of the
-differences and their interquartile range. The agent must have joined a fleet before (a demo's agents have:
-RUN/agents/NAME/agent.toml). Nothing is sent or kept.
+differences with its 95 % interval by the bootstrap, and what recording took by its own count. The agent must have
+joined a fleet before (a demo's agents have: RUN/agents/NAME/agent.toml). Nothing is sent or kept.
 """
 _RUN = """\
 Shows what the phases of recorded rounds cost each device, as medians over the rounds that trained, and the plan of each
@@ -100,7 +100,7 @@ def run_report(args: argparse.Namespace) -> int:
 
 def run_overhead(args: argparse.Namespace) -> int:
     """Measures the overhead. Raises as `profiling.overhead.measure_pairs`."""
-    from profiling.overhead import LIMIT, measure_pairs, summarise  # noqa: PLC0415 (a help text needs none of it)
+    from profiling.overhead import LIMIT, measure_pairs, own_share, summarise  # noqa: PLC0415 (a help text needs none of it)
 
     pairs = []
     for pair in measure_pairs(args.config, args.pairs):
@@ -111,11 +111,13 @@ def run_overhead(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(pairs), indent=2) + b"\n")
         return 0
-    print("figure  without  recorded  difference  interquartile range    share")
+    print("figure  without  recorded  difference       95 % interval    share")
     for one in summarise(pairs):
+        bounds = f"{one.low:+.3f} to {one.high:+.3f}"
         print(
-            f"{one.figure:<6}  {one.without:>7.3f}  {one.recorded:>8.3f}  {one.difference:>10.4f}  {one.spread:>19.4f}"
-            f"  {one.share:>6.2%}"
+            f"{one.figure:<6}  {one.without:>7.3f}  {one.recorded:>8.3f}  {one.difference:>+10.3f}  {bounds:>18}"
+            f"  {one.share:>+7.2%}"
         )
+    print(f"recording took {own_share(pairs):.2%} of the CPU time of a round, by its own count")
     print(f"{len(pairs)} pairs; the limit is {LIMIT:.0%} of a round")
     return 0

@@ -21,6 +21,7 @@ STATES = "agents/*/state"
 _TIMES = (
     "wall_s", "supervisor_cpu_s", "trainer_cpu_s", "cpu_stalled_s", "memory_stalled_s", "io_stalled_s",
     "minor_faults", "major_faults", "read_bytes", "written_bytes", "bytes_up", "bytes_down", "energy_j",
+    "recording_cpu_s",
 )  # fmt: skip
 """What adds up where a phase of a round was begun more than once; of the rest the largest counts."""
 _PEAKS = (

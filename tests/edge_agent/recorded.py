@@ -60,6 +60,7 @@ _PHASE = PhaseEntry(
     slowed=(),
     energy_j=60.0,
     power_w=6.0,
+    recording_cpu_s=0.003,
 )
 
 

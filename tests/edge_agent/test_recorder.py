@@ -40,7 +40,7 @@ def phases(folder: Path) -> list[PhaseEntry]:
 
 
 def span(name: str, end_s: float) -> Span:
-    return Span(name, end_s, 0.75, 3000, 2000, 1000, None, 5, 6, 7, 8, 9, Stalls(0.5, None, 0.25))
+    return Span(name, end_s, 0.75, 3000, 2000, 1000, None, 5, 6, 7, 8, 9, Stalls(0.5, None, 0.25), 0.002)
 
 
 def test_times_add_up_to_the_whole_and_bytes_are_booked_once(made: Made, tmp_path: Path) -> None:
@@ -77,6 +77,7 @@ def test_a_trainer_s_phase_holds_both_processes(made: Made, tmp_path: Path) -> N
     assert load.trainer_cpu_s == 0.75 and publish.trainer_cpu_s is None
     assert load.pss_bytes is None, "what one of them cannot tell is not told of both"
     assert load.uss_bytes is not None and publish.uss_bytes is not None and load.uss_bytes > 5
+    assert 0.002 < load.recording_cpu_s < 0.1
     assert (load.cpu_stalled_s, load.memory_stalled_s, load.io_stalled_s) == (0.5, None, 0.25)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.round_log import NAME
 from edge_agent.wire.errors import ConfigError
-from profiling.overhead import Cost, Pair, measure_pairs, summarise
+from profiling.overhead import Cost, Pair, measure_pairs, own_share, summarise
 from tests.profiling.test_budget import _agent
 from tests.runs import make_agent
 
@@ -20,6 +20,9 @@ def test_pairs_are_measured_and_nothing_is_kept(tmp_path: Path) -> None:
     for pair in pairs:
         for cost in (pair.without, pair.recorded):
             assert cost.wall_s > 0.1 and cost.cpu_s > 0.1
+        assert 0 < pair.recorded.recording_cpu_s < pair.recorded.cpu_s / 5
+        assert pair.without.recording_cpu_s == 0
+    assert 0 < own_share(pairs) < 0.2
     assert not (tmp_path / "state" / NAME).exists()
 
 
@@ -28,7 +31,7 @@ def test_the_difference_is_that_of_the_pairs() -> None:
     pairs = [Pair(Cost(10.0 * n, 1.0), Cost(10.0 * n + 0.1, 1.02)) for n in range(1, 6)]
     wall, cpu = summarise(pairs)
     assert (wall.figure, wall.without, wall.recorded) == ("wall s", 30.0, 30.1)
-    assert wall.difference == pytest.approx(0.1) and wall.spread == pytest.approx(0.0, abs=1e-9)
+    assert wall.difference == pytest.approx(0.1) and (wall.low, wall.high) == (pytest.approx(0.1), pytest.approx(0.1))
     assert cpu.share == pytest.approx(0.02)
 
 

@@ -28,5 +28,5 @@ def test_overhead_shows_medians_and_spread(tmp_path: Path, capsys: pytest.Captur
     agent = str(_agent(tmp_path))
     assert main(["profile", "overhead", agent, "--pairs", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["figure", "without", "recorded", "difference", "interquartile", "range", "share"]
+    assert lines[0].split() == ["figure", "without", "recorded", "difference", "95", "%", "interval", "share"]
     assert lines[-1] == "1 pairs; the limit is 2% of a round"
