@@ -21,12 +21,14 @@ from edge_agent.meter import Account, TrafficMeter
 from edge_agent.round_log import DeviceEntry, PhaseEntry, RoundEntry, RoundLog
 from edge_agent.sensors import groups, system
 from edge_agent.sensors.board import Board, identity
+from edge_agent.sensors.process import Shares
 from edge_agent.sensors.text import total
 from edge_agent.spans import Span, SpanMeter
 from edge_agent.wire import messages as m
 from edge_agent.wire.link import Traffic
 
 ROOT = Path("/")
+NO_SHARES = Shares(None, None)
 WAIT = "wait"
 EXIT = "exit"
 """From the last phase that a trainer told: its process ends, or did not get to the end of the next phase."""
@@ -69,7 +71,7 @@ class Recorder:
     def take(self, span: Span) -> None:
         """A trainer ended a phase."""
         self._look()
-        self._book(self._spans.lap(span.name), span)
+        self._book(self._spans.lap(span.name, NO_SHARES), span)
 
     def take_report(self, number: int, report: m.RoundReport) -> None:
         """A round's update is about to be offered."""
@@ -117,8 +119,8 @@ class Recorder:
                 peak_rss_bytes=total([span.peak_rss_bytes for span in both]),
                 peak_anonymous_bytes=total([span.peak_anonymous_bytes for span in both]),
                 file_bytes=total([span.file_bytes for span in both]),
-                pss_bytes=total([span.pss_bytes for span in both]),
-                uss_bytes=total([span.uss_bytes for span in both]),
+                pss_bytes=both[-1].pss_bytes,
+                uss_bytes=both[-1].uss_bytes,
                 available_bytes=system.meminfo(ROOT).available_bytes,
                 group_bytes=group.current_bytes,
                 group_peak_bytes=group.peak_bytes,

@@ -12,7 +12,7 @@ import msgspec
 from edge_agent import memory
 from edge_agent.meter import PhaseMeter
 from edge_agent.sensors import process, system
-from edge_agent.sensors.process import Faults, Memory, Storage
+from edge_agent.sensors.process import Faults, Memory, Shares, Storage
 
 
 class Stalls(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class Span(msgspec.Struct, frozen=True):
     """One process from the end of its span before, or from its beginning, to `end_s`, which is `time.monotonic()`.
 
     What cannot be measured is null. Memory is in bytes of this process alone: peaks are of the span, where they were
-    seen, shares those of its end.
+    seen; but the shares, PSS and USS, are those of supervisor and trainer together, at its end.
     """
 
     name: str
@@ -70,12 +70,13 @@ class SpanMeter:
         """From now on, peaks are those that `sampler` sees."""
         self._sampler = sampler
 
-    def lap(self, name: str) -> Span:
-        """Ends the present span, which gets that name."""
+    def lap(self, name: str, shares: Shares | None = None) -> Span:
+        """Ends the present span, which gets that name. `shares` are those of its end, if they are known already: to
+        have the kernel count them is what takes the most time here."""
         begin_s = time.thread_time()
         before, now = self._before, self._count()
         self._before = now
-        held, shares = now.memory, process.shares(self._root)
+        held, shares = now.memory, shares or process.shares(self._root)
         seen = None if self._sampler is None else self._sampler.lap()
         risen = held.peak_rss_bytes is not None and held.peak_rss_bytes != before.memory.peak_rss_bytes
         rss_bytes = held.rss_bytes if seen is None else seen.rss_bytes
@@ -122,7 +123,9 @@ class JobPhases:
         """Ends the present phase, if any, and begins another; an empty name begins none."""
         self._meter.enter(name)
         if self._tell is not None and self._spans is not None and self._name:
-            self._tell(self._spans.lap(self._name))
+            ended = self._meter.ended(self._name)
+            known = Shares(None, None) if ended is None else Shares(ended.pss_bytes, ended.uss_bytes)
+            self._tell(self._spans.lap(self._name, known))
         self._name = name
 
     def follow(self, sampler: memory.PeakSampler) -> None:

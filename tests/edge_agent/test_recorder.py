@@ -75,8 +75,10 @@ def test_a_trainer_s_phase_holds_both_processes(made: Made, tmp_path: Path) -> N
     recorder.enter(None, 0, None, job=False)
     load, _, publish = phases(tmp_path)
     assert load.trainer_cpu_s == 0.75 and publish.trainer_cpu_s is None
-    assert load.pss_bytes is None, "what one of them cannot tell is not told of both"
-    assert load.uss_bytes is not None and publish.uss_bytes is not None and load.uss_bytes > 5
+    assert (load.pss_bytes, load.uss_bytes) == (None, 5), "the trainer counts those of both"
+    assert load.major_faults is not None and load.major_faults >= 7
+    assert load.peak_rss_bytes is not None and publish.peak_rss_bytes is not None
+    assert load.peak_rss_bytes > 3000 and publish.uss_bytes is not None and publish.uss_bytes > 10**6
     assert 0.002 < load.recording_cpu_s < 0.1
     assert (load.cpu_stalled_s, load.memory_stalled_s, load.io_stalled_s) == (0.5, None, 0.25)
 

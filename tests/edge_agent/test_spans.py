@@ -69,7 +69,9 @@ def test_a_job_tells_each_phase_when_it_is_over() -> None:
     phases.enter("")
     phases.enter("")
     assert [span.name for span in told] == ["load", "train"]
-    assert [phase.name for phase in phases.drain()] == ["load", "train"]
+    ended = phases.drain()
+    assert [phase.name for phase in ended] == ["load", "train"]
+    assert [(span.pss_bytes, span.uss_bytes) for span in told] == [(one.pss_bytes, one.uss_bytes) for one in ended]
 
 
 def test_a_job_that_nobody_records_still_measures_for_its_report() -> None:
