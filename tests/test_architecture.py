@@ -27,6 +27,7 @@ DATES = {
     "deploy/cli/fleet.py",
     "edge_agent/doctor/clock.py",
     "edge_agent/enrolment/dates.py",
+    "edge_agent/recorder.py",
     "profiling/idle.py",
     "profiling/experiments/loop.py",
 }
