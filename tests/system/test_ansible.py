@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.board.deb import ROOT
+from deploy.board.own_wheel import CLONE
 from tests.debian_tree import Tree, fresh_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-ANSIBLE = ROOT / "deploy" / "board" / "ansible"
+ANSIBLE = CLONE / "deploy" / "board" / "ansible"
 GATEWAY = {"rankfleet_agent_gateway_url": "https://192.0.2.1:8443", "rankfleet_agent_installer_sha256": "0" * 64}
 ONE_PART = """\
 - hosts: all
@@ -99,7 +99,7 @@ def test_the_memory_control_group_is_turned_on_once(tree: Tree) -> None:
 def test_settings_are_placed_above_the_tables_once_and_changed_in_place(tree: Tree) -> None:
     config = tree.root / "etc/rankfleet/agent.toml"
     config.parent.mkdir()
-    example = (ROOT / "deploy/board/debian/agent.toml").read_text()
+    example = (CLONE / "deploy/board/debian/agent.toml").read_text()
     config.write_text(example)
     for threads, changed in ((2, 1), (2, 0), (3, 1)):
         settings = {"rankfleet_agent_settings": {"threads": threads, "products": "int8"}}

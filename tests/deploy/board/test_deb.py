@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from deploy.board import deb
+from deploy.board.wheels import Target
 from edge_agent import config
 from edge_agent.wire.errors import ConfigError
-from profiling.installed import Machine
 
-SCRIPTS = deb.ROOT / "deploy" / "board" / "debian"
+SCRIPTS = deb.CLONE / "deploy" / "board" / "debian"
 
 
 def _manual(version: str, date: str) -> str:
@@ -21,8 +21,8 @@ def _manual(version: str, date: str) -> str:
 
 
 def test_an_unknown_machine_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected aarch64 or x86_64 as the target, got 'armv7l'"):
-        deb.build(deb.Package(Machine("armv7l", "3.11")), tmp_path / "out", _manual)
+    with pytest.raises(ConfigError, match=r"expected a target of aarch64, x86_64 .* got armv7l"):
+        deb.build(deb.Package(Target("armv7l", "3.11")), tmp_path / "out", _manual)
     assert not (tmp_path / "out").exists()
 
 
