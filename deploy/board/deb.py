@@ -21,6 +21,8 @@ from deploy.board.debian_texts import changelog, copyright_notice
 from deploy.board.own_wheel import CLONE
 from deploy.board.wheels import Target
 from edge_agent.releases.layout import Board
+from edge_agent.releases.provision import Membership, config_text
+from edge_agent.releases.service_manager import UNITS
 from edge_agent.wire.errors import ConfigError, RankfleetError
 
 PACKAGE = "rankfleet-agent"
@@ -33,12 +35,12 @@ _DOCUMENTS = f"usr/share/doc/{PACKAGE}"
 _PLACES = {
     "rankfleet": "usr/bin/rankfleet",
     "__main__.py": f"{str(LIBRARY)[1:]}/__main__.py",
-    "rankfleet-agent.service": "usr/lib/systemd/system/rankfleet-agent.service",
+    **{unit: f"usr/lib/systemd/system/{unit}" for unit in UNITS},
     "sysusers.conf": f"usr/lib/sysusers.d/{PACKAGE}.conf",
     "tmpfiles.conf": f"usr/lib/tmpfiles.d/{PACKAGE}.conf",
-    "agent.toml": f"{_DOCUMENTS}/examples/agent.toml",
     "lintian-overrides": f"usr/share/lintian/overrides/{PACKAGE}",
 }
+_EXAMPLE = Membership("board-01", "workshop", "https://gateway.example.org:8443", budget_bytes=256 * 2**20)
 _SYNOPSIS = "fine-tunes a language model on this board's data, in a fleet"
 _DESCRIPTION = f"""\
 {_SYNOPSIS}
@@ -49,7 +51,7 @@ budget, and exchanges only the adapters with the fleet's gateway.
 It carries its Python libraries with it, for one version of Python."""
 # The wheels are made for glibc 2.28; libstdc++ and libgcc are what they take from the system besides.
 _DEPENDS = ("libc6 (>= 2.28)", "libgcc-s1", "libstdc++6", "openssl", "adduser", "passwd")
-_SCRIPTS = {"postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"}
+_SCRIPTS = {"preinstall": "preinst", "postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"}
 
 ManualPage = Callable[[str, str], str]
 """Makes the manual page, of a version and a date as 2026-11-26."""
@@ -88,6 +90,11 @@ def build(package: Package, out: Path, manual: ManualPage) -> Path:
     return target
 
 
+def example() -> str:
+    """The configuration that the package shows, as the installer would write it."""
+    return config_text(Board(), _EXAMPLE)
+
+
 def source_date_s() -> int:
     """When the sources were last changed, in seconds since 1970: SOURCE_DATE_EPOCH, or the last commit's date.
 
@@ -121,7 +128,8 @@ def _write_documents(
     version, date_s = of
     own = _own_version(carried)
     documents = stage / _DOCUMENTS
-    documents.mkdir(parents=True)
+    (documents / "examples").mkdir(parents=True)
+    (documents / "examples/agent.toml").write_text(example(), encoding="utf-8")
     day = datetime.fromtimestamp(date_s, timezone.utc).date()
     (documents / "copyright").write_text(copyright_notice(carried, LIBRARY, day.year), encoding="utf-8")
     news = (CLONE / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -162,7 +170,8 @@ def _nfpm_description(package: Package, version: str, date_s: int, stage: Path) 
         "depends": [*_python(package.target), *_DEPENDS],
         "contents": [{"src": str(stage), "dst": "/", "type": "tree"}],
         "scripts": {kind: str(_FILES / name) for kind, name in _SCRIPTS.items()},
-        "deb": {"compression": "xz"},
+        # A tenth of xz's time, for a tenth more bytes; dpkg reads it in Debian 12 and Ubuntu 22.04 already.
+        "deb": {"compression": "zstd"},
     }
 
 

@@ -21,6 +21,11 @@ from pathlib import Path
 
 USER = "rankfleet"
 """User and group that the agent runs as."""
+BY_APT = (
+    "managed by apt: on this board the agent is the Debian package rankfleet-agent; install a newer package, or "
+    "'apt purge rankfleet-agent'"
+)
+"""Why releases are not changed where `Board.packaged`."""
 RELEASE_JSON = "release.json"
 _STATE_DIR = re.compile(r'^state_dir\s*=\s*("(?:[^"\\]|\\.)*")', re.MULTILINE)
 

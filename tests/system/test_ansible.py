@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.board import deb
 from deploy.board.own_wheel import CLONE
 from tests.debian_tree import Tree, fresh_tree
 
@@ -99,7 +100,7 @@ def test_the_memory_control_group_is_turned_on_once(tree: Tree) -> None:
 def test_settings_are_placed_above_the_tables_once_and_changed_in_place(tree: Tree) -> None:
     config = tree.root / "etc/rankfleet/agent.toml"
     config.parent.mkdir()
-    example = (CLONE / "deploy/board/debian/agent.toml").read_text()
+    example = deb.example()
     config.write_text(example)
     for threads, changed in ((2, 1), (2, 0), (3, 1)):
         settings = {"rankfleet_agent_settings": {"threads": threads, "products": "int8"}}

@@ -6,12 +6,18 @@ import json
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from coordinator.enrolment import rollout as r
+from coordinator.enrolment.release_files import agent_release, pack_release
+from deploy.board import agent_tree, bundle, installer, wheels
+from deploy.board.wheels import Target
 from deploy.cli.main import main
 from tests.debian_tree import Tree, fresh_tree
+from tests.update_gateway import UpdateGateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -21,6 +27,22 @@ ELF_MACHINES = {"arm64": 183, "amd64": 62}
 """e_machine of ELF: EM_AARCH64 and EM_X86_64."""
 AFTER_APT = ("var/cache/", "var/lib/apt/", "var/lib/dpkg/", "var/log/", "root/")
 """What apt and dpkg write for themselves, and where the tests put packages."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wheels_are_fetched_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """That the package index keeps what it has is a condition of the same bytes."""
+    kept: dict[Target, Path] = {}
+
+    def collect(own: Path, target: Target, constraints: Path, folder: Path) -> list[Path]:
+        if target not in kept:
+            kept[target] = tmp_path_factory.mktemp("wheels")
+            wheels.collect(own, target, constraints, kept[target])
+        return [Path(shutil.copy(wheel, folder)) for wheel in sorted(kept[target].glob("*.whl"))]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent_tree, "collect", collect)
+        yield
 
 
 def _build(out: Path, target: str) -> Path:
@@ -66,10 +88,9 @@ def _apt_install(tree: Tree, package: Path, name: str = "agent.deb") -> str:
 def _configure(tree: Tree) -> None:
     """As a technician would, after the example; the broker's port is one that nobody listens on."""
     example = (tree.root / f"usr/share/doc/{AGENT}/examples/agent.toml").read_text()
-    text = example.replace("gateway.example.org", "127.0.0.1").replace("port = 1883", "port = 1")
+    text = example.replace("gateway.example.org", "127.0.0.1").replace("port = 8883", "port = 1")
     (tree.root / "etc/rankfleet/agent.toml").write_text(text)
     (tree.root / "var/lib/rankfleet/data/texts.jsonl").write_text('{"text": "a pump that leaks", "label": "pump"}\n')
-    (tree.root / "var/lib/rankfleet/identity/password").write_text("secret\n")
 
 
 @pytest.mark.parametrize("architecture", ["amd64", "arm64"])
