@@ -29,6 +29,7 @@ import psutil
 from coordinator.enrolment.authority import Authority
 from edge_agent import memory
 from edge_agent.wire.errors import RankfleetError
+from edge_agent.wire.pack import load_manifest
 
 SAMPLE_EVERY_S = 1.0
 SETTLED_S = 5.0
@@ -55,9 +56,12 @@ def measure_idle(pack: Path, folder: Path, samples: int) -> list[Idle]:
     """The supervisor of an agent of `pack`, in both states; its fleet's files lie in `folder`, which is empty.
 
     Raises:
+        PackError: `pack` is none.
         RankfleetError: no Mosquitto, or a process of the fleet did not do its part; names its log.
     """
+    load_manifest(pack)
     port = _write_fleet(folder)
+    _write_bytecode(folder)
     with _process(folder, "broker", [_mosquitto(), "-c", str(folder / "mosquitto.conf")]):
         agent_command = _rankfleet("agent", "run", str(folder / "agent.toml"))
         with _process(folder, "agent", agent_command) as agent:
@@ -144,11 +148,22 @@ def _coordinator(folder: Path, pack: Path, port: int, devices: int) -> Iterator[
         yield
 
 
+def _write_bytecode(folder: Path) -> None:
+    """As an installed release has it: a process that compiles its modules keeps some of the memory for that."""
+    command = [sys.executable, "-c", "import edge_agent.__main__"]
+    subprocess.run(command, env=_environment(folder), check=True)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **bytecode}
+
+
 @contextmanager
 def _process(folder: Path, name: str, command: list[str]) -> Iterator[psutil.Process]:
     """A process that logs to `NAME.log`, and is stopped at the end."""
     with (folder / f"{name}.log").open("ab") as log:
-        started = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        started = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(folder))
     try:
         yield psutil.Process(started.pid)
     finally:

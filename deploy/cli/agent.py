@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 from deploy.cli import agent_update, board
 from edge_agent.releases.options import add_operations
@@ -38,12 +41,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     board.add_parsers(commands)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs an agent. Raises as `edge_agent.agent.run`."""
-    from edge_agent import agent, config  # noqa: PLC0415 (a help text needs none of it)
-
-    agent.run(config.load(args.config), lambda: config.load(args.config))
-    return 0
+def run(args: argparse.Namespace) -> NoReturn:
+    """Becomes the agent, which is the same process without all this; see `edge_agent.__main__`."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "edge_agent", str(args.config)])
 
 
 def doctor(args: argparse.Namespace) -> int:

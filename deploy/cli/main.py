@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
-import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from edge_agent.wire.errors import RankfleetError
-from edge_agent.wire.lean import own_version, without_typing_extensions
-
-with without_typing_extensions():  # whoever imports it first decides what it takes along, and an agent stays small
-    import msgspec  # noqa: F401
+from edge_agent.ending import run_to_its_end
+from edge_agent.wire.lean import own_version
 
 _ABOUT = """\
 Fine-tunes a pretrained language model across a fleet of small boards whose data never leaves them.
@@ -49,17 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     if "run" not in args:
         parser.print_help()
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        status: int = args.run(args)
-    except RankfleetError as error:
-        print(f"rankfleet: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("rankfleet: interrupted", file=sys.stderr)
-        return 130
-    return status
+    return run_to_its_end(lambda: int(args.run(args)))
 
 
 def command_line(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -73,11 +57,6 @@ def command_line(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     for name in SUBCOMMANDS if chosen not in SUBCOMMANDS else (chosen,):
         importlib.import_module(f"deploy.cli.{name}").add_parser(subparsers)
     return parser
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    """An orderly stop, as for Ctrl-C: farewells are said and processes ended."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
