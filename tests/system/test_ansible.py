@@ -89,6 +89,12 @@ def test_a_system_that_is_too_old_is_refused_by_name(tree: Tree) -> None:
     assert status != 0 and "Debian 11" in said and "64-bit Raspberry Pi OS" in said, said
 
 
+def test_a_board_with_the_debian_package_is_left_to_apt(tree: Tree) -> None:
+    (tree.root / "usr/lib/rankfleet-agent").mkdir()
+    status, said = _play(tree, GATEWAY)
+    assert status != 0 and "which apt keeps" in said and _changed(said) == 0, said
+
+
 def test_the_memory_control_group_is_turned_on_once(tree: Tree) -> None:
     for changed in (1, 0):
         status, said = _one_part(tree, "board.yml", GATEWAY)
