@@ -19,6 +19,7 @@ from edge_agent.fetching import Fetcher
 from edge_agent.job_orders import JobOrders
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
 from edge_agent.privacy import exposed, private_files, tighten
+from edge_agent.recording import Recording
 from edge_agent.service.notify import Notifier
 from edge_agent.service.service import Service
 from edge_agent.store import Store
@@ -62,6 +63,7 @@ class Agent:
         self._fetching = False
         self._exit: events.Exit | None = None
         self._link = connect(self._boot)
+        self._recording = Recording(settings, self._budget_bytes, self._count_traffic)
 
     def run(self) -> None:
         """Serves until dismissed.
@@ -80,6 +82,7 @@ class Agent:
             self._service.stopping()
             self._runner.stop()
             self._book_traffic()
+            self._recording.close()
             self.close()
         if self._exit.failure is not None:
             raise RankfleetError(self._exit.failure)
@@ -97,13 +100,13 @@ class Agent:
         self._book_traffic()
         if self._fetching:
             self._poll_fetcher()
-        line = self._runner.poll()
-        if line is not None:
+        while (line := self._runner.poll()) is not None:
             self._on_line(line)
         if self._state.phase is session.Phase.IDLE and self._changes.found(time.monotonic()):
             LOGGER.info("the data have changed")
             self._feed(events.DataChanged())
         self._reload()
+        self._recording.tick()
         self._feed(events.Tick(time.monotonic()))
 
     def _reload(self) -> None:
@@ -175,6 +178,7 @@ class Agent:
             return
         self._boot, self._sequence = boot + 1, 0
         self._store.keep(boot=self._boot)
+        self._recording.restart_link()
         self._link.close()
         self._link = self._connect(self._boot)
         self._traffic.restart()
@@ -208,6 +212,9 @@ class Agent:
         if isinstance(line, jobs.Step):
             self._on_step(line)
             return
+        if isinstance(line, jobs.Recorded):
+            self._recording.take(line.span)
+            return
         if self._state.phase is session.Phase.MEASURING:
             self._changes.read()
         if isinstance(line, jobs.MeasureResult):
@@ -230,7 +237,9 @@ class Agent:
         outgoing = self._store.outgoing()
         if outgoing is None:
             raise AssertionError("the trainer said that it left an update")
-        return startup.make_offer(self._store, outgoing, self._phases.drain(), self._traffic.account)
+        offer = startup.make_offer(self._store, outgoing, self._phases.drain(), self._traffic.account)
+        self._recording.take_offer(offer)
+        return offer
 
     def _finished(self, line: jobs.FinalResult) -> m.Finished:
         account = self._traffic.account
@@ -248,6 +257,7 @@ class Agent:
             LOGGER.info("%s -> %s", before.value, self._state.phase.value)
             self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
             memory.give_back()  # of chunks, a decoded pack manifest and updates nothing is needed any more
+        self._recording.follow(self._state)
         for action in actions:
             self._act(action)
             crash_points.reach(events.DONE.get(type(action.message if isinstance(action, events.Send) else action)))
@@ -293,6 +303,9 @@ class Agent:
         payload = frame.encode(message, self._boot, self._sequence)
         topic = topics.up(self._settings.fleet, self._settings.device)
         return self._link.publish(topic, payload, qos=qos)
+
+    def _count_traffic(self) -> link.Traffic | None:
+        return self._link.traffic()
 
     def _book_traffic(self) -> None:
         before = self._traffic.account

@@ -66,6 +66,7 @@ class JobOrders:
             products=settings.products,
             prefix_limit_bytes=settings.prefix.limit_bytes,
             checkpoint_s=settings.training.checkpoint_s,
+            records=settings.recorder.enabled,
         )
 
     def _known_capability(self, settings: AgentConfig, terms: jobs.Terms) -> m.Capability | None:

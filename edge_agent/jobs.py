@@ -1,8 +1,9 @@
 """Jobs: what the resident supervisor has the short-lived trainer process do, and how the two talk.
 
 The supervisor starts `python -m edge_agent.trainer_process`, writes one job as a line of JSON to its standard input
-and reads lines of JSON from its standard output: any number of `Step`, then one `Result` or `Failure`. When the
-process ends, all of its memory goes back to the system; when it is killed, the agent lives and starts it again.
+and reads lines of JSON from its standard output: any number of `Step` and `Recorded`, then one `Result` or `Failure`.
+When the process ends, all of its memory goes back to the system; when it is killed, the agent lives and starts it
+again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 from edge_agent import procfs
 from edge_agent.config import EngineName, TorchDevice
 from edge_agent.service.patience import Patience
+from edge_agent.spans import Span
 from edge_agent.wire import messages as m
 from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.pack import Products
@@ -53,6 +55,8 @@ class Terms(msgspec.Struct, frozen=True):
     """Seconds of training between checkpoints; 0 for none."""
     data_path: str | None = None
     """Where the module of an entry point is looked for first."""
+    records: bool = False
+    """Whether the supervisor wants to know what every phase used."""
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -100,6 +104,12 @@ class Step(Line, frozen=True, tag="step"):
     loss: float
 
 
+class Recorded(Line, frozen=True, tag="recorded"):
+    """A phase of the job is over."""
+
+    span: Span
+
+
 class MeasureResult(Line, frozen=True, tag="measured"):
     """What `MeasureJob` found."""
 
@@ -134,7 +144,7 @@ class Failure(Line, frozen=True, tag="failure"):
     """What the coordinator may know of the reason, where that is not all of it."""
 
 
-AnyLine = Step | MeasureResult | TrainResult | FinalResult | Failure
+AnyLine = Step | Recorded | MeasureResult | TrainResult | FinalResult | Failure
 _LINE = msgspec.json.Decoder(AnyLine)
 
 
@@ -181,7 +191,7 @@ class Runner:
             return None
         if isinstance(decoded, Step):
             self._patience.heard(decoded.step, decoded.steps, time.monotonic())
-        else:
+        elif not isinstance(decoded, Recorded):
             self._reap()
         return decoded
 

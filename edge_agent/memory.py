@@ -158,7 +158,7 @@ class PeakSampler:
     def __init__(self, measure: Callable[[], Sample] = own) -> None:
         self._measure = measure
         self._lock = threading.Lock()
-        self._peak = measure()
+        self._peak = self._lap = measure()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
@@ -175,6 +175,13 @@ class PeakSampler:
         self._take()
         return self._peak
 
+    def lap(self) -> Sample:
+        """Highest values since the last lap or the start, whatever was restarted meanwhile."""
+        self._take()
+        with self._lock:
+            lap, self._lap = self._lap, self._measure()
+        return lap
+
     def restart(self) -> None:
         """Forgets the peak so far."""
         with self._lock:
@@ -187,9 +194,11 @@ class PeakSampler:
     def _take(self) -> None:
         with self._lock:  # around the measurement too: one from before a restart must not count after it
             now = self._measure()
-            self._peak = Sample(
-                max(self._peak.rss_bytes, now.rss_bytes), max(self._peak.anonymous_bytes, now.anonymous_bytes)
-            )
+            self._peak, self._lap = _higher(self._peak, now), _higher(self._lap, now)
+
+
+def _higher(one: Sample, other: Sample) -> Sample:
+    return Sample(max(one.rss_bytes, other.rss_bytes), max(one.anonymous_bytes, other.anonymous_bytes))
 
 
 def _of(pid: int) -> Sample:

@@ -67,6 +67,10 @@ class PhaseMeter:
             self._book(wall_s - self._wall_s, cpu_s - self._cpu_s)
         self._name, self._wall_s, self._cpu_s = name, wall_s, cpu_s
 
+    def ended(self, name: str) -> m.Phase | None:
+        """The phase of that name, if it has ended since the last `drain`."""
+        return self._phases.get(name)
+
     def drain(self) -> tuple[m.Phase, ...]:
         """The phases ended so far; forgets them."""
         phases, self._phases = tuple(self._phases.values()), {}

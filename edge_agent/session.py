@@ -50,7 +50,8 @@ class Phase(enum.Enum):
 
 IN_A_ROUND = (Phase.CATCHING_UP, Phase.TRAINING, Phase.OFFERING, Phase.FINISHING)
 _WORKING = (Phase.CATCHING_UP, Phase.TRAINING, Phase.FINISHING)
-_JOBS = (Phase.MEASURING, Phase.TRAINING, Phase.FINISHING)
+JOBS = (Phase.MEASURING, Phase.TRAINING, Phase.FINISHING)
+"""Phases in which a trainer process runs."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _at_version(state: State, version: int) -> State:
 
 
 def _job_failed(state: State, event: events.JobFailed) -> Step:
-    if event.killed and state.phase in _JOBS and state.restarts < MOST_RESTARTS:
+    if event.killed and state.phase in JOBS and state.restarts < MOST_RESTARTS:
         return _begin(state, state.restarts + 1)
     reason = (event.told or event.reason)[: m.REASON_CHARACTERS]
     if _measures_again(state):  # the next round says the same, if it is the same still

@@ -25,7 +25,14 @@ from coordinator.config import (
 from coordinator.enrolment.fleet import FleetSettings
 from deploy.cli.main import SUBCOMMANDS
 from deploy.fetch.catalogue import CATALOGUE
-from edge_agent.config import AgentConfig, GatewaySettings, LocalTrainingSettings, MemorySettings, PrefixSettings
+from edge_agent.config import (
+    AgentConfig,
+    GatewaySettings,
+    LocalTrainingSettings,
+    MemorySettings,
+    PrefixSettings,
+    RecorderSettings,
+)
 from edge_agent.wire.settings import BrokerSettings
 from profiling.experiments.settings import Experiment, MethodEntry, Profile, Trial
 from profiling.experiments.sweep import Factors
@@ -49,6 +56,7 @@ SETTINGS = (
     MemorySettings,
     PrefixSettings,
     GatewaySettings,
+    RecorderSettings,
 )
 EXPERIMENT_SETTINGS = (Experiment, MethodEntry, Profile, Trial, Factors)
 EXPERIMENT_SECTIONS = {"profile", "settings", "extras"}
@@ -65,6 +73,7 @@ SECTIONS = {
     "memory",
     "prefix",
     "gateway",
+    "recorder",
 }
 
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +31,44 @@ MOST_HEADER_BYTES = 16 * 1024
 POLL_S = 0.02
 
 
-def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer, with a client's certificate if it has one.
+@dataclass(frozen=True)
+class ServerFiles:
+    """The server's certificate and key, and the authority of its clients, PEM."""
 
-    Raises:
-        ConfigError: a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_OPTIONAL
-    # A session that is taken up again would not have its certificate checked again.
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
-    try:
-        context.load_cert_chain(certificate, key)
-        context.load_verify_locations(authority)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"cannot use {certificate}, {key} and {authority}: {error}") from error
-    return context
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.2 or newer, with a client's certificate if it has one.
+
+        Raises:
+            ConfigError: a file cannot be used.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_OPTIONAL
+        # A session that is taken up again would not have its certificate checked again.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+            context.load_verify_locations(self.authority)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"cannot use {self.certificate}, {self.key} and {self.authority}: {error}") from error
+        return context
 
 
 class HttpsServer:
-    """Serves `app` between `start` and `stop`, again and again; `context` is asked at every start, so that a renewed
-    certificate is taken up. One of the services that a gateway watches.
-    """
+    """Serves `app` between `start` and `stop`, again and again. One of the services that a gateway watches."""
 
     name = "enrolment service"
 
-    def __init__(self, app: ASGIApp, context: Callable[[], ssl.SSLContext], host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, files: ServerFiles, host: str, port: int) -> None:
         self.host = host
         self.port = port
         self._app = app
-        self._context = context
+        self._files = files
         self._running: _Running | None = None
 
     def start(self) -> None:
@@ -72,7 +78,7 @@ class HttpsServer:
             ConfigError: a TLS file cannot be used.
             LinkError: the port cannot be used.
         """
-        context = self._context()
+        context = self._files.context()
         try:
             listening = _listen(self.host, self.port)
         except OSError as error:
@@ -83,6 +89,17 @@ class HttpsServer:
         self.port = listening.getsockname()[1]
         self._running = _Running(uvicorn.Server(_config(self._app, context)), listening)
         self._running.start()
+
+    def reload(self) -> None:
+        """New connections get the certificate that is in the files now; those that stand go on. Does nothing where it
+        does not run.
+
+        Raises:
+            ConfigError: a TLS file cannot be used; everything is as before then.
+        """
+        self._files.context()
+        if self._running is not None:
+            self._running.reload(self._files)
 
     def failed(self) -> str | None:
         """Why it does not serve any more although nobody stopped it; None if it does."""
@@ -102,6 +119,7 @@ class _Running:
         self.failure: BaseException | None = None
         self._server = server
         self._socket = listening
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="enrolment-service", daemon=True)
 
     @property
@@ -117,6 +135,17 @@ class _Running:
                 raise LinkError(f"the enrolment service did not start: {self.failure}")
             time.sleep(POLL_S)
 
+    def reload(self, files: ServerFiles) -> None:
+        """In the server's thread: between certificate and key no handshake may begin."""
+
+        async def load() -> None:
+            context = self._server.config.ssl
+            assert context is not None
+            context.load_cert_chain(files.certificate, files.key)
+
+        if self._loop is not None and self.alive:
+            asyncio.run_coroutine_threadsafe(load(), self._loop).result(START_TIMEOUT_S)
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(2 * STOP_TIMEOUT_S)
@@ -124,9 +153,13 @@ class _Running:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve([self._socket]))
+            asyncio.run(self._serve())
         except BaseException as error:  # uvicorn ends with SystemExit; the supervisor asks `failed`
             self.failure = error
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve([self._socket])
 
 
 class _Protocol(H11Protocol):
@@ -173,6 +206,11 @@ def _config(app: ASGIApp, context: ssl.SSLContext) -> uvicorn.Config:
     config.load()
     config.ssl = context
     return config
+
+
+def everywhere() -> str:
+    """The address that stands for every one of this system: with IPv6, where it has that, and IPv4."""
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 
 def _listen(host: str, port: int) -> socket.socket:

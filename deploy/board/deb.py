@@ -170,8 +170,8 @@ def _nfpm_description(package: Package, version: str, date_s: int, stage: Path) 
         "depends": [*_python(package.target), *_DEPENDS],
         "contents": [{"src": str(stage), "dst": "/", "type": "tree"}],
         "scripts": {kind: str(_FILES / name) for kind, name in _SCRIPTS.items()},
-        # A tenth of xz's time, for a tenth more bytes; dpkg reads it in Debian 12 and Ubuntu 22.04 already.
-        "deb": {"compression": "zstd"},
+        # A quarter of xz's time, for three tenths more bytes. zstd would be better at both; lintian 2.116 refuses it.
+        "deb": {"compression": "gzip"},
     }
 
 

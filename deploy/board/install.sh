@@ -269,13 +269,13 @@ install_agent() {
 knows() { "$rankfleet" agent "$1" --help >/dev/null 2>&1; }
 
 join_fleet() {
-  if [ -s "$identity/device.pem" ]; then
-    say "This board is a member of the fleet $FLEET already."
-  elif [ "$join" = no ]; then
+  if [ "$join" = no ]; then
     say "Not joining, as asked. Later: sudo rankfleet agent join $config --token TOKEN"
-  else
-    say "Asking the gateway to let $device in. On the gateway: rankfleet coordinator approve FOLDER $device"
+  elif [ -n "$token" ]; then
+    say "Asking the gateway to let $device in."
     "$rankfleet" agent join "$config" --token "$token"
+  else
+    say "This board has joined the fleet $FLEET already. If it was put out: run this again with --token TOKEN"
   fi
 }
 

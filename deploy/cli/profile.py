@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from deploy.cli import profile_board, profile_rounds
 from deploy.cli.options import minimum
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     budget.add_argument("--json", action="store_true", help="print the rows as JSON")
     budget.set_defaults(run=run_budget)
     _add_engine(commands)
+    profile_board.add_commands(commands)
+    profile_rounds.add_commands(commands)
     installed = commands.add_parser("installed", help="what an agent takes on a board's disk", description=_INSTALLED)
     installed.add_argument("--machine", default="aarch64", help="as `uname -m` says it (default: %(default)s)")
     installed.add_argument("--python", default=_HERE, metavar="X.Y", help="the board's Python (default: %(default)s)")

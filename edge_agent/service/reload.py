@@ -10,8 +10,8 @@ import msgspec
 from edge_agent.config import AgentConfig
 from edge_agent.wire.errors import ConfigError
 
-AT_A_START = ("device", "fleet", "state_dir", "broker")
-"""Settings that the connection, the locks and the database are made with."""
+AT_A_START = ("device", "fleet", "state_dir", "broker", "recorder")
+"""Settings that the connection, the locks, the database and the recorder are made with."""
 
 
 class Change(NamedTuple):

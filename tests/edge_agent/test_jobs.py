@@ -85,7 +85,7 @@ def test_a_round_leaves_an_update_that_the_coordinator_can_read(
     assert (update.round, update.version, update.examples) == (1, 0, measured.examples)
     report = msgspec.msgpack.decode(outgoing.report, type=m.RoundReport)
     assert (report.steps, report.holdout_total) == (3, measured.holdout)
-    assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "compress"]
+    assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "score", "compress"]
     assert report.peak_rss_bytes > report.peak_anonymous_bytes > terms.supervisor_bytes
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.board import deb
 from deploy.board.own_wheel import CLONE
+from tests.bundle_gateway import script
 from tests.debian_tree import Tree, fresh_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -120,7 +121,6 @@ def test_settings_are_placed_above_the_tables_once_and_changed_in_place(tree: Tr
 
 def test_the_role_installs_from_a_bundle_and_changes_nothing_when_it_runs_again(tree: Tree) -> None:
     bundle = pytest.importorskip("deploy.board.bundle", reason="NOT TESTED: this version makes no bundles")
-    installer = pytest.importorskip("deploy.board.installer")
     wheels = pytest.importorskip("deploy.board.wheels")
     certificate = tree.root / "root/ca.pem"
     subprocess.run(
@@ -128,8 +128,8 @@ def test_the_role_installs_from_a_bundle_and_changes_nothing_when_it_runs_again(
          "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
-    fleet = installer.Fleet(certificate.read_text(), "https://192.0.2.1:8443", "workshop")
-    bundle.make(bundle.Order(wheels.Target("x86_64", "3.11"), fleet=fleet), tree.root / "root/stick")
+    installer = script("https://192.0.2.1:8443", certificate.read_bytes()).encode()
+    bundle.make(bundle.Order(wheels.Target("x86_64", "3.11"), installer=installer), tree.root / "root/stick")
     variables = {
         "rankfleet_agent_bundle_dir": "/root/stick",
         "rankfleet_agent_budget_mib": 256,

@@ -17,10 +17,11 @@ import pytest
 from deploy.board import agent_tree, wheels
 from deploy.board.wheels import Target
 from deploy.cli.main import main
+from tests.brokers import require_mosquitto
 from tests.bundles import small_bundle
 from tests.debian_tree import Tree, fresh_tree
 from tests.models import tiny_pack
-from tests.system.site import Site, running
+from tests.system.sites import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -83,8 +84,12 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with running(tmp_path / "gateway") as made:
+    require_mosquitto()
+    made = Site(tmp_path)
+    try:
         yield made
+    finally:
+        made.stop()
 
 
 def _field(package: Path, name: str) -> str:
@@ -185,11 +190,13 @@ def test_it_joins_by_the_gateways_installer_and_takes_renewals_and_packs_but_no_
     amd64: Path, tree: Tree, site: Site, tmp_path: Path
 ) -> None:
     _apt_install(tree, amd64)
-    fetched = urllib.request.urlopen(f"https://127.0.0.1:{site.enrolment_port}/v1/install.sh", context=_UNCHECKED)
+    fetched = urllib.request.urlopen(f"{site.url}/v1/install.sh", context=_UNCHECKED)
     (tree.root / "root/install.sh").write_bytes(fetched.read())
     (tmp_path / "names").write_text("pi-1\n")
     site.operator("preapprove", str(tmp_path / "names"))
-    said = tree.run("sh", "/root/install.sh", "--token", site.token(), "--device", "pi-1").stdout
+    said = tree.run(
+        "sh", "/root/install.sh", "--token", str(site.operator("token")["token"]), "--device", "pi-1"
+    ).stdout
     assert "pi-1 is a member of the fleet" in said and not (tree.root / "opt/rankfleet").exists()
     identity = tree.root / "var/lib/rankfleet/identity"
     assert tree.run("stat", "-L", "-c", "%a %U", "/var/lib/rankfleet/identity/device.key").stdout == "600 rankfleet\n"
