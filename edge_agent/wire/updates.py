@@ -16,7 +16,8 @@ from .errors import ProtocolError
 from .malformed import MALFORMED
 
 Kind = Literal["agent", "pack"]
-Reported = Literal["installed", "returned", "failed"]
+Reported = Literal["installed", "returned", "failed", "unfit"]
+"""`unfit`: no release can be installed on this board, since something else manages its agent."""
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 # The name becomes a part of an address and is shown to people: never a path.
 BundleName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")]

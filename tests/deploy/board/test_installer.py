@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.enrolment.authority import Authority
+from deploy.board.own_wheel import CLONE
 from deploy.cli.fleet import TEMPLATE
 from edge_agent.releases.bundle import Manifest
 from tests.bundle_gateway import CA, Gateway, script, serving
@@ -210,6 +211,43 @@ def test_a_stick_that_is_damaged_or_for_other_boards_is_refused(board: Board, tm
     path.unlink()
     small_bundle(path.parent, "1", machine="riscv64")
     assert f"holds no agent for {platform.machine()}" in board.refuses("--bundle", str(path.parent))
+
+
+@pytest.fixture
+def packaged(board: Board) -> Board:
+    """With the Debian package: this clone's modules, and a `rankfleet` that says how it is called."""
+    package = board.root / "usr/lib/rankfleet-agent"
+    package.mkdir(parents=True)
+    (package / "edge_agent").symlink_to(CLONE / "edge_agent")
+    command = board.root / "usr/bin/rankfleet"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\necho "called: $*"\n')
+    command.chmod(0o755)
+    board.program("curl", "echo no network >&2; exit 6")
+    return board
+
+
+def test_where_the_package_is_installed_it_is_configured_and_joins(packaged: Board) -> None:
+    done = packaged.run("--token", "abc", "--device", "pi-7", "--budget-mib", "300")
+    assert done.returncode == 0, done.stderr
+    config = packaged.root / "etc/rankfleet/agent.toml"
+    assert f"called: agent join {config} --token abc" in done.stdout and "agent unit" not in done.stdout
+    text = config.read_text()
+    assert 'device = "pi-7"' in text and f"budget_bytes = {300 * 2**20}" in text and "port = 9883" in text
+    assert (packaged.root / "var/lib/rankfleet/identity/ca.pem").read_text() == CA.strip() + "\n"
+    assert not (packaged.root / "opt").exists() and not (packaged.root / "usr/local").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--upgrade"], 1, "apt keeps the agent on this board up to date"),
+        (["--uninstall", "--purge"], 1, "apt purge rankfleet-agent"),
+        (["--bundle", "stick"], 2, "leave --bundle out"),
+    ],
+)
+def test_what_apt_does_is_left_to_it(arguments: list[str], status: int, words: str, packaged: Board) -> None:
+    assert words in packaged.refuses(*arguments, status=status)
 
 
 def test_names_in_the_list_of_bundles_cannot_lead_elsewhere(board: Board, gateway: Gateway) -> None:
