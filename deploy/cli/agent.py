@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from deploy.cli import unit
+
 _RUN = """\
 Runs the agent until the coordinator dismisses it, or Ctrl-C. It joins the fleet, fetches the model pack, measures
 this device, and takes part in rounds. Started again, it goes on where it was. As a service of systemd it reads its
@@ -30,6 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     doctor_parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; see docs/configuration.md")
     doctor_parser.add_argument("--json", action="store_true", help="one JSON object a finding, a line each")
     doctor_parser.set_defaults(run=doctor)
+    unit.add_parser(commands)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""What a board gets: its units, and how it is installed."""
