@@ -223,11 +223,16 @@ def _terms(settings: MqttSettings, subscriptions: Sequence[str], will: Will | No
         will,
         settings.keepalive_s,
         settings.max_packet_bytes,
-        None if settings.tls is None else _tls_context(settings.tls),
+        None if settings.tls is None else tls_context(settings.tls),
     )
 
 
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
+def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+    """What a connection to the broker is encrypted with.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
         if tls.certificate_file is not None:
