@@ -7,17 +7,21 @@ numpy nor onnxruntime: what trains lives in a process of its own, for one round.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-from edge_agent import capability, config, jobs, memory, session, startup
+from edge_agent import config, jobs, memory, session, startup
 from edge_agent import session_events as events
 from edge_agent.data_files import Changes, data_files
 from edge_agent.fetching import Fetcher
+from edge_agent.job_orders import JobOrders
 from edge_agent.meter import Account, PhaseMeter, TrafficMeter
 from edge_agent.privacy import exposed, private_files, tighten
+from edge_agent.recording import Recording
+from edge_agent.service.notify import Notifier
+from edge_agent.service.service import Service
 from edge_agent.store import Store
 from edge_agent.textfile import Textfile
 from edge_agent.wire import crash_points, frame, link, replay, topics, transfer
@@ -30,8 +34,6 @@ from edge_agent.wire.settings import mqtt_settings
 
 LOGGER = logging.getLogger("rankfleet.agent")
 POLL_S = 0.05
-_MEASURED_AGAIN = "it is measured again"
-T = TypeVar("T")
 
 Connect = Callable[[int], link.Link]
 """Makes the link of this boot: the boot number is part of the last will."""
@@ -40,8 +42,11 @@ Connect = Callable[[int], link.Link]
 class Agent:
     """One agent. `run` returns when the coordinator dismisses it, and raises what it cannot mend."""
 
-    def __init__(self, settings: config.AgentConfig, store: Store, connect: Connect) -> None:
+    def __init__(
+        self, settings: config.AgentConfig, store: Store, connect: Connect, service: Service | None = None
+    ) -> None:
         self._settings = settings
+        self._service = service or Service(settings.state_dir, Notifier({}))
         self._store = store
         self._connect = connect
         self._budget_bytes = config.budget_bytes(settings, memory.available_bytes())
@@ -50,6 +55,7 @@ class Agent:
         self._seen = replay.Seen()
         self._decoder = frame.Decoder(m.FromCoordinator)
         self._fetcher = Fetcher(settings.state_dir)
+        self._orders = JobOrders(store, self._fetcher)
         self._runner = jobs.Runner()
         self._changes = Changes(settings.data, settings.data_check_s)
         self._phases = PhaseMeter()
@@ -60,6 +66,7 @@ class Agent:
         startup.tell_the_log(settings, lambda: self._state)
         self._exit: events.Exit | None = None
         self._link = connect(self._boot)
+        self._recording = Recording(settings, self._budget_bytes, self._count_traffic)
 
     def run(self) -> None:
         """Serves until dismissed.
@@ -69,12 +76,16 @@ class Agent:
             ProtocolError: the coordinator speaks another protocol version.
             RankfleetError: the coordinator refuses, the data or the budget cannot be used, or the disk is full.
         """
+        self._service.ready()
         try:
             while self._exit is None:
                 self._turn()
+                self._service.turned()
         finally:
+            self._service.stopping()
             self._runner.stop()
             self._book_traffic()
+            self._recording.close()
             self.close()
         if self._exit.failure is not None:
             raise RankfleetError(self._exit.failure)
@@ -93,13 +104,28 @@ class Agent:
         self._textfile.look(self._state, self._traffic.account, time.monotonic())
         if self._fetching:
             self._poll_fetcher()
-        line = self._runner.poll()
-        if line is not None:
+        while (line := self._runner.poll()) is not None:
             self._on_line(line)
         if self._state.phase is session.Phase.IDLE and self._changes.found(time.monotonic()):
             LOGGER.info("the data have changed")
             self._feed(events.DataChanged())
+        self._reload()
+        self._recording.tick()
         self._feed(events.Tick(time.monotonic()))
+
+    def _reload(self) -> None:
+        """Goes on with a changed configuration, from the next job on, where it was asked to read it."""
+        change = self._service.reloaded(self._settings, self._budget_of)
+        if change is not None:
+            self._budget_bytes, self._settings = self._budget_of(change.settings), change.settings
+            if not set(change.changed) <= _OF_TRAINING:
+                self._feed(events.Reconfigured())
+
+    def _budget_of(self, settings: config.AgentConfig) -> int:
+        """The budget that `settings` ask for. What the agent has itself counts as available."""
+        if settings.memory == self._settings.memory:
+            return self._budget_bytes
+        return config.budget_bytes(settings, memory.available_bytes() + memory.tree(os.getpid()).anonymous_bytes)
 
     def _on_link(self, event: link.Event) -> None:
         if isinstance(event, link.Connected):
@@ -156,6 +182,7 @@ class Agent:
             return
         self._boot, self._sequence = boot + 1, 0
         self._store.keep(boot=self._boot)
+        self._recording.restart_link()
         self._link.close()
         self._link = self._connect(self._boot)
         self._traffic.restart()
@@ -189,10 +216,13 @@ class Agent:
         if isinstance(line, jobs.Step):
             self._on_step(line)
             return
+        if isinstance(line, jobs.Recorded):
+            self._recording.take(line.span)
+            return
         if self._state.phase is session.Phase.MEASURING:
             self._changes.read()
         if isinstance(line, jobs.MeasureResult):
-            self._store.keep(capability=line.capability, capability_of=self._capability_key(self._terms()))
+            self._orders.keep(line.capability, self._settings, self._budget_bytes, self._state)
             self._feed(events.Measured(line.examples, line.holdout, line.longest_tokens, line.capability))
         elif isinstance(line, jobs.TrainResult):
             self._feed(events.Trained(self._offer()))
@@ -211,7 +241,9 @@ class Agent:
         outgoing = self._store.outgoing()
         if outgoing is None:
             raise AssertionError("the trainer said that it left an update")
-        return startup.make_offer(self._store, outgoing, self._phases.drain(), self._traffic.account)
+        offer = startup.make_offer(self._store, outgoing, self._phases.drain(), self._traffic.account)
+        self._recording.take_offer(offer)
+        return offer
 
     def _finished(self, line: jobs.FinalResult) -> m.Finished:
         account = self._traffic.account
@@ -222,9 +254,14 @@ class Agent:
         crash_points.reach(events.HEARD.get(type(event)))
         before = self._state.phase
         self._state, actions = session.advance(self._state, event)
+        self._service.stands(
+            online=self._state.online, phase=self._state.phase.value, busy=self._state.phase in session.IN_A_ROUND
+        )
         if self._state.phase is not before:
             LOGGER.info("%s -> %s", before.value, self._state.phase.value)
             self._phases.enter(_PHASE_NAMES.get(self._state.phase, ""))
+            memory.give_back()  # of chunks, a decoded pack manifest and updates nothing is needed any more
+        self._recording.follow(self._state)
         for action in actions:
             self._act(action)
             crash_points.reach(events.DONE.get(type(action.message if isinstance(action, events.Send) else action)))
@@ -260,59 +297,9 @@ class Agent:
         self._store.keep(welcome=action.welcome)
 
     def _job(self, action: events.Measure | events.Train | events.KeepFinal) -> jobs.AnyJob:
-        terms = self._terms()
         if isinstance(action, events.Measure):
             self._changes.reading()
-            return jobs.MeasureJob(terms, self._link_bytes_per_s(), self._known_capability(terms))
-        if isinstance(action, events.Train):
-            paths = self._paths(action.plan.deltas)
-            return jobs.TrainJob(terms, action.plan, paths, _set(self._state.ready).capability)
-        return jobs.FinalJob(terms, action.final, self._paths(action.final.deltas), _set(self._state.ready).capability)
-
-    def _terms(self) -> jobs.Terms:
-        settings, welcome, own = self._settings, _set(self._state.welcome), memory.own()
-        return jobs.Terms(
-            device=settings.device,
-            welcome=welcome,
-            pack_dir=str(self._fetcher.pack_dir(welcome.pack.sha256)),
-            store=str(self._store.path),
-            data=str(settings.data),
-            data_path=None if settings.data_path is None else str(settings.data_path),
-            holdout_share=settings.holdout_share,
-            threads=settings.threads,
-            budget_bytes=self._budget_bytes,
-            supervisor_bytes=own.anonymous_bytes,
-            supervisor_peak_rss_bytes=memory.high_water_bytes() or own.rss_bytes,
-            engine=settings.engine,
-            torch_device=settings.torch_device,
-            products=settings.products,
-            prefix_limit_bytes=settings.prefix.limit_bytes,
-            checkpoint_s=settings.training.checkpoint_s,
-        )
-
-    def _known_capability(self, terms: jobs.Terms) -> m.Capability | None:
-        """A replayed capability, or the one measured before with the same pack, budget, threads and engine."""
-        if self._settings.capability is not None:
-            return capability.load(self._settings.capability, self._settings.device)
-        if self._store.value_or("capability_of", None, str, _MEASURED_AGAIN) != self._capability_key(terms):
-            return None
-        return self._store.value_or("capability", None, m.Capability, _MEASURED_AGAIN)
-
-    @staticmethod
-    def _capability_key(terms: jobs.Terms) -> str:
-        engine = f"{terms.engine} {terms.products if terms.engine == 'onnx' else terms.torch_device}"
-        shape = f"{terms.welcome.training.batch_size} {terms.welcome.training.max_tokens}"
-        return f"{terms.pack_dir} {terms.budget_bytes} {terms.threads} {shape} {engine}"
-
-    def _link_bytes_per_s(self) -> int:
-        """The best rate that a fetch of the pack ever had: most bytes come with the first, later ones are short."""
-        known = self._store.value_or("link_bytes_per_s", 1, int, _MEASURED_AGAIN)
-        best = max(known, self._fetcher.link_bytes_per_s or 1)
-        self._store.keep(link_bytes_per_s=best)
-        return best
-
-    def _paths(self, refs: tuple[m.ObjectRef, ...]) -> tuple[str, ...]:
-        return tuple(str(self._fetcher.object_path(ref.sha256)) for ref in refs)
+        return self._orders.job(action, self._settings, self._budget_bytes, self._state)
 
     def _send(self, message: m.Message, *, qos: int = 1) -> bool:
         """False if the link could not take it: what matters is repeated by the session."""
@@ -321,6 +308,9 @@ class Agent:
         topic = topics.up(self._settings.fleet, self._settings.device)
         return self._link.publish(topic, payload, qos=qos)
 
+    def _count_traffic(self) -> link.Traffic | None:
+        return self._link.traffic()
+
     def _book_traffic(self) -> None:
         before = self._traffic.account
         self._traffic.take(self._link.traffic(), pack=self._state.phase is session.Phase.FETCHING)
@@ -328,14 +318,17 @@ class Agent:
             self._store.keep(account=self._traffic.account)
 
 
-def run(settings: config.AgentConfig) -> None:
-    """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises."""
+def run(settings: config.AgentConfig, load: Callable[[], config.AgentConfig] | None = None) -> None:
+    """Runs an agent until the coordinator dismisses it; see `Agent.run` for what it raises. Where it is a service,
+    SIGHUP has it `load` its configuration again."""
+    memory.stay_small()
+    service = Service(settings.state_dir, Notifier(), load)
     with private_files(), only_one(settings.state_dir, "agent"):
         tighten(settings.state_dir)
         _warn_of_readers(settings.data)
         store = Store(settings.state_dir / "agent.db")
         try:
-            Agent(settings, store, lambda boot: _link(settings, boot)).run()
+            Agent(settings, store, lambda boot: _link(settings, boot), service).run()
         finally:
             store.close()
 
@@ -363,12 +356,8 @@ def _link(settings: config.AgentConfig, boot: int) -> link.Link:
     )
 
 
-def _set(value: T | None) -> T:
-    if value is None:
-        raise AssertionError("the session's phase implies that this is set")
-    return value
-
-
+_OF_TRAINING = {"training", "prefix", "gateway"}
+"""Tables of the configuration that nothing is measured with."""
 _PHASE_NAMES = {
     session.Phase.FETCHING: "fetch",
     session.Phase.CATCHING_UP: "receive",

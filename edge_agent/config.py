@@ -47,6 +47,17 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`https://HOST:PORT`; empty: there is none."""
 
 
+class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is recorded of every round on this device, in `state_dir`."""
+
+    enabled: bool = True
+    """Whether anything is."""
+    sample_s: Annotated[float, Meta(ge=0.1)] = 1.0
+    """Seconds between two looks at the board's heat, clock and power."""
+    keep_rounds: Annotated[int, Meta(ge=1)] = 200
+    """Rounds that a file holds before the next is begun; two are kept."""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One agent on one board."""
 
@@ -66,6 +77,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewaySettings = GatewaySettings()
     metrics_file: Path | None = None
     """Where metrics are written for node_exporter's textfile collector; its name ends with `.prom`."""
+    recorder: RecorderSettings = RecorderSettings()
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """Threads that training may use."""
     engine: EngineName = "onnx"

@@ -1,8 +1,9 @@
 """Jobs: what the resident supervisor has the short-lived trainer process do, and how the two talk.
 
 The supervisor starts `python -m edge_agent.trainer_process`, writes one job as a line of JSON to its standard input
-and reads lines of JSON from its standard output: any number of `Step`, then one `Result` or `Failure`. When the
-process ends, all of its memory goes back to the system; when it is killed, the agent lives and starts it again.
+and reads lines of JSON from its standard output: any number of `Step` and `Recorded`, then one `Result` or `Failure`.
+When the process ends, all of its memory goes back to the system; when it is killed, the agent lives and starts it
+again.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 
 import msgspec
 
+from edge_agent import procfs
 from edge_agent.config import EngineName, TorchDevice
+from edge_agent.service.patience import Patience
+from edge_agent.spans import Span
 from edge_agent.wire import messages as m
 from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.pack import Products
@@ -24,6 +29,7 @@ from edge_agent.wire.pack import Products
 LOGGER = logging.getLogger("rankfleet.agent")
 _POISON = b""
 STOP_AFTER_S = 5.0
+LOOK_EVERY_S = 1.0
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -49,6 +55,8 @@ class Terms(msgspec.Struct, frozen=True):
     """Seconds of training between checkpoints; 0 for none."""
     data_path: str | None = None
     """Where the module of an entry point is looked for first."""
+    records: bool = False
+    """Whether the supervisor wants to know what every phase used."""
 
 
 class Job(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -96,6 +104,12 @@ class Step(Line, frozen=True, tag="step"):
     loss: float
 
 
+class Recorded(Line, frozen=True, tag="recorded"):
+    """A phase of the job is over."""
+
+    span: Span
+
+
 class MeasureResult(Line, frozen=True, tag="measured"):
     """What `MeasureJob` found."""
 
@@ -130,7 +144,7 @@ class Failure(Line, frozen=True, tag="failure"):
     """What the coordinator may know of the reason, where that is not all of it."""
 
 
-AnyLine = Step | MeasureResult | TrainResult | FinalResult | Failure
+AnyLine = Step | Recorded | MeasureResult | TrainResult | FinalResult | Failure
 _LINE = msgspec.json.Decoder(AnyLine)
 
 
@@ -140,6 +154,8 @@ class Runner:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._patience = Patience(0.0)
+        self._looked_s = 0.0
 
     def start(self, job: AnyJob) -> None:
         """Starts `job`; a job that still runs is stopped first. One that cannot be started becomes a `Failure`."""
@@ -156,14 +172,15 @@ class Runner:
             failure = Failure(f"the trainer process cannot be started: {error}; free memory on this device")
             self._lines.put(msgspec.json.encode(failure))
             return
+        self._patience = Patience(time.monotonic())
         threading.Thread(target=_feed, args=(self._process, job, self._lines), daemon=True).start()
 
     def poll(self) -> AnyLine | None:
-        """The next line of the running job, None if there is none yet. A `Failure` if the process died."""
+        """The next line of the running job, None if there is none yet. A `Failure` if the process died, or hung."""
         try:
             line = self._lines.get_nowait()
         except queue.Empty:
-            return None
+            return self._hung()
         if line == _POISON:
             return self._ended()
         try:
@@ -172,7 +189,9 @@ class Runner:
             # A library's word, not the job's result; and not repeated, for it may hold a text.
             LOGGER.warning("the trainer process printed %d bytes that are no result", len(line))
             return None
-        if not isinstance(decoded, Step):
+        if isinstance(decoded, Step):
+            self._patience.heard(decoded.step, decoded.steps, time.monotonic())
+        elif not isinstance(decoded, Recorded):
             self._reap()
         return decoded
 
@@ -181,6 +200,21 @@ class Runner:
         if self._process is not None:
             self._process.kill()
         self._reap()
+
+    def _hung(self) -> Failure | None:
+        """Ends a process that hangs (see `service.patience`); the same job may go well the next time."""
+        now_s = time.monotonic()
+        if self._process is None or now_s - self._looked_s < LOOK_EVERY_S:
+            return None
+        self._looked_s = now_s
+        try:
+            reason = self._patience.lost(procfs.cpu_s(self._process.pid), now_s)
+        except OSError:  # it has just ended, which its output will say; or there is no /proc
+            return None
+        if reason is None:
+            return None
+        self.stop()
+        return Failure(f"the trainer process hung ({reason}) and was ended", killed=True)
 
     def _ended(self) -> Failure:
         code = self._reap()

@@ -1,4 +1,4 @@
-"""What the agent's processes use of memory, as psutil tells it.
+"""What the agent's processes use of memory, as the kernel tells it, or psutil on other systems than Linux.
 
 The budget bounds *anonymous* memory (`rss - shared`, summed over the process tree) plus the mapped working set that
 the pack declares: the pages of a mapped file are the kernel's to take back, anonymous ones are not. RSS and its
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import psutil
+from edge_agent import procfs
 
 SAMPLE_EVERY_S = 0.01
 ENDLESS_BYTES = 2**62
@@ -22,6 +24,10 @@ _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LIBC = ctypes.CDLL(None)
 _BESIDE: list[Callable[[], int]] = []
 """As memory belongs to the process, so does the count of it."""
+_LINUX = sys.platform == "linux"
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+"""Parameters of mallopt(3), by malloc.h."""
+_MAPPED_FROM_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -43,23 +49,24 @@ def count_beside(held_bytes: Callable[[], int]) -> None:
 
 def own() -> Sample:
     """This process alone."""
-    return _of(psutil.Process())
+    return _of(os.getpid())
 
 
-def tree(process: psutil.Process) -> Sample:
-    """`process` and all its descendants; those that end meanwhile count nothing."""
-    samples = [_of(process)]
-    for child in process.children(recursive=True):
+def tree(pid: int) -> Sample:
+    """The process `pid` and all its descendants; those that end meanwhile count nothing."""
+    samples = [_of(pid)]
+    for child in _descendants(pid):
         try:
             samples.append(_of(child))
-        except psutil.NoSuchProcess:
+        except ProcessLookupError:
             continue
     return Sample(sum(s.rss_bytes for s in samples), sum(s.anonymous_bytes for s in samples))
 
 
 def available_bytes() -> int:
     """What the system could give without swapping, within the limits of this process's control groups."""
-    return min(psutil.virtual_memory().available, group_room_bytes())
+    available = procfs.system()["MemAvailable"] if _LINUX else _psutil().virtual_memory().available
+    return min(available, group_room_bytes())
 
 
 def group_room_bytes(own_groups: Path = _OWN_GROUPS, root: Path = _GROUPS) -> int:
@@ -99,7 +106,7 @@ def _rooms_bytes(root: Path, path: str, limit: str, usage: str) -> Iterator[int]
 
 def total_bytes() -> int:
     """Physical memory of the system."""
-    return psutil.virtual_memory().total
+    return procfs.system()["MemTotal"] if _LINUX else _psutil().virtual_memory().total
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,15 @@ class Proportional:
     uss_bytes: int
 
 
-def proportional(process: psutil.Process) -> Proportional | None:
-    """PSS and USS of the tree, or None where this user may not read them or the system has none."""
-    try:
-        infos = [one.memory_full_info() for one in (process, *process.children(recursive=True))]
-        return Proportional(sum(info.pss for info in infos), sum(info.uss for info in infos))
-    except (psutil.AccessDenied, psutil.NoSuchProcess, AttributeError):
+def proportional(pid: int) -> Proportional | None:
+    """PSS and USS of the tree below `pid`, or None where this user may not read them or the system has none."""
+    if not _LINUX:
         return None
+    try:
+        shares = [procfs.proportional(one) for one in (pid, *procfs.descendants(pid))]
+    except OSError:
+        return None
+    return Proportional(sum(pss for pss, _ in shares), sum(uss for _, uss in shares))
 
 
 def high_water_bytes() -> int | None:
@@ -127,6 +136,14 @@ def high_water_bytes() -> int | None:
     except OSError:
         return None
     return None if line is None else int(line.split()[1]) * 1024
+
+
+def stay_small() -> None:
+    """For a process that lives long and does little: its threads share one heap, and large blocks, as chunks of a pack,
+    go back to the system when they are freed. Before the first thread is started."""
+    if hasattr(_LIBC, "mallopt"):  # as below
+        _LIBC.mallopt(_M_ARENA_MAX, 1)
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
 
 
 def give_back() -> None:
@@ -141,7 +158,7 @@ class PeakSampler:
     def __init__(self, measure: Callable[[], Sample] = own) -> None:
         self._measure = measure
         self._lock = threading.Lock()
-        self._peak = measure()
+        self._peak = self._lap = measure()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
@@ -158,6 +175,13 @@ class PeakSampler:
         self._take()
         return self._peak
 
+    def lap(self) -> Sample:
+        """Highest values since the last lap or the start, whatever was restarted meanwhile."""
+        self._take()
+        with self._lock:
+            lap, self._lap = self._lap, self._measure()
+        return lap
+
     def restart(self) -> None:
         """Forgets the peak so far."""
         with self._lock:
@@ -170,13 +194,37 @@ class PeakSampler:
     def _take(self) -> None:
         with self._lock:  # around the measurement too: one from before a restart must not count after it
             now = self._measure()
-            self._peak = Sample(
-                max(self._peak.rss_bytes, now.rss_bytes), max(self._peak.anonymous_bytes, now.anonymous_bytes)
-            )
+            self._peak, self._lap = _higher(self._peak, now), _higher(self._lap, now)
 
 
-def _of(process: psutil.Process) -> Sample:
-    info = process.memory_info()
-    beside_bytes = sum(held_bytes() for held_bytes in _BESIDE) if process.pid == os.getpid() else 0
-    # Other systems than Linux do not split the RSS: all of it counts then.
-    return Sample(info.rss + beside_bytes, info.rss - getattr(info, "shared", 0) + beside_bytes)
+def _higher(one: Sample, other: Sample) -> Sample:
+    return Sample(max(one.rss_bytes, other.rss_bytes), max(one.anonymous_bytes, other.anonymous_bytes))
+
+
+def _of(pid: int) -> Sample:
+    """Raises ProcessLookupError where it is gone."""
+    beside_bytes = sum(held_bytes() for held_bytes in _BESIDE) if pid == os.getpid() else 0
+    if _LINUX:
+        try:
+            found = procfs.resident(pid)
+        except FileNotFoundError as error:
+            raise ProcessLookupError(f"there is no process {pid}") from error
+        return Sample(found.rss_bytes + beside_bytes, found.rss_bytes - found.shared_bytes + beside_bytes)
+    try:
+        info = _psutil().Process(pid).memory_info()
+    except _psutil().NoSuchProcess as error:
+        raise ProcessLookupError(f"there is no process {pid}") from error
+    rss_bytes = info.rss + beside_bytes
+    return Sample(rss_bytes, rss_bytes)  # the RSS is not split: all of it counts
+
+
+def _descendants(pid: int) -> list[int]:
+    if _LINUX:
+        return procfs.descendants(pid)
+    return [child.pid for child in _psutil().Process(pid).children(recursive=True)]
+
+
+def _psutil() -> Any:
+    import psutil  # noqa: PLC0415 (it costs the supervisor 0.8 MB, and Linux tells without it)
+
+    return psutil

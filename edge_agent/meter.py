@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
-
-import psutil
 
 from edge_agent import memory
 from edge_agent.wire import messages as m
@@ -49,14 +48,14 @@ class TrafficMeter:
 
 
 class PhaseMeter:
-    """Wall and CPU time of this process's phases, and the memory of the process tree below `root`.
+    """Wall and CPU time of this process's phases, and the memory of the process tree below `root`, a pid.
 
     Phases of one name add up; their memory is that of the last. `root` is this process unless another is named, as the
     supervisor by its trainer.
     """
 
-    def __init__(self, root: psutil.Process | None = None) -> None:
-        self._root = root or psutil.Process()
+    def __init__(self, root: int | None = None) -> None:
+        self._root = root or os.getpid()
         self._phases: dict[str, m.Phase] = {}
         self._name = ""
         self._wall_s = self._cpu_s = 0.0
@@ -67,6 +66,10 @@ class PhaseMeter:
         if self._name:
             self._book(wall_s - self._wall_s, cpu_s - self._cpu_s)
         self._name, self._wall_s, self._cpu_s = name, wall_s, cpu_s
+
+    def ended(self, name: str) -> m.Phase | None:
+        """The phase of that name, if it has ended since the last `drain`."""
+        return self._phases.get(name)
 
     def drain(self) -> tuple[m.Phase, ...]:
         """The phases ended so far; forgets them."""

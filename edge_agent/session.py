@@ -48,8 +48,10 @@ class Phase(enum.Enum):
     DONE = "done"
 
 
+IN_A_ROUND = (Phase.CATCHING_UP, Phase.TRAINING, Phase.OFFERING, Phase.FINISHING)
 _WORKING = (Phase.CATCHING_UP, Phase.TRAINING, Phase.FINISHING)
-_JOBS = (Phase.MEASURING, Phase.TRAINING, Phase.FINISHING)
+JOBS = (Phase.MEASURING, Phase.TRAINING, Phase.FINISHING)
+"""Phases in which a trainer process runs."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class State:
     offer: m.Offer | None = None
     restarts: int = 0
     """How often the present job was started again."""
+    outdated: bool = False
+    """Whether the settings changed under `ready`: between two rounds the device measures itself again."""
 
 
 Step = tuple[State, tuple[events.Action, ...]]
@@ -83,7 +87,11 @@ def advance(state: State, event: events.Event) -> Step:
     """The state after `event`, and what to do. Events that the phase has no use for change nothing."""
     if state.phase is Phase.DONE:
         return state, ()
-    return _HANDLERS[type(event)](state, event)
+    state, actions = _HANDLERS[type(event)](state, event)
+    if not state.outdated or state.phase is not Phase.IDLE:
+        return state, actions
+    state, again = _begin(replace(state, phase=Phase.MEASURING, ready=None, outdated=False))
+    return state, (*actions, *again)
 
 
 def _connected(state: State, event: events.Connected) -> Step:
@@ -115,7 +123,7 @@ def _welcome(state: State, event: m.Welcome) -> Step:
     known = state.welcome
     state = replace(state, welcomed=True, welcome=event)
     if known is not None and _start_of(known) != _start_of(event):
-        state = replace(state, phase=Phase.FETCHING, version=0, ready=None, work=None, offer=None)
+        state = replace(state, phase=Phase.FETCHING, version=0, ready=None, work=None, offer=None, outdated=False)
         return state, (events.StopJob(), events.Join(event, fresh=True), events.FetchPack(event.pack))
     join = events.Join(event, fresh=False)
     if state.phase is Phase.JOINING:
@@ -139,6 +147,14 @@ def _pack_ready(state: State, event: events.PackReady) -> Step:
         return state, ()
     welcome = _required(state.welcome)
     return _begin(replace(state, phase=Phase.MEASURING, pack=welcome.pack.sha256))
+
+
+def _reconfigured(state: State, event: events.Reconfigured) -> Step:
+    """A round at hand ends as it began."""
+    if state.phase is Phase.MEASURING:
+        state, again = _begin(state)
+        return state, (events.StopJob(), *again)
+    return replace(state, outdated=state.ready is not None), ()
 
 
 def _measured(state: State, event: events.Measured) -> Step:
@@ -221,7 +237,7 @@ def _at_version(state: State, version: int) -> State:
 
 
 def _job_failed(state: State, event: events.JobFailed) -> Step:
-    if event.killed and state.phase in _JOBS and state.restarts < MOST_RESTARTS:
+    if event.killed and state.phase in JOBS and state.restarts < MOST_RESTARTS:
         return _begin(state, state.restarts + 1)
     reason = (event.told or event.reason)[: m.REASON_CHARACTERS]
     if _measures_again(state):  # the next round says the same, if it is the same still
@@ -293,6 +309,7 @@ _HANDLERS: dict[type, Callable[[State, Any], Step]] = {
     events.FinalKept: _final_kept,
     events.JobFailed: _job_failed,
     events.DataChanged: _data_changed,
+    events.Reconfigured: _reconfigured,
     m.Welcome: _welcome,
     m.Plan: _work,
     m.Acknowledged: _acknowledged,

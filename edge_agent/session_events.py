@@ -78,6 +78,11 @@ class DataChanged:
 
 
 @dataclass(frozen=True)
+class Reconfigured:
+    """Settings changed that the device's Ready rests on: its data, budget, threads or engine."""
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passes; `now_s` is monotonic."""
 
@@ -95,6 +100,7 @@ Event = (
     | FinalKept
     | JobFailed
     | DataChanged
+    | Reconfigured
     | Tick
     | m.Welcome
     | m.Plan

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from importlib.metadata import version
 
 import msgspec
 
@@ -20,6 +19,7 @@ from edge_agent.wire import logs
 from edge_agent.wire import messages as m
 from edge_agent.wire.container import Kind, check_whole
 from edge_agent.wire.errors import PayloadError, StoreError
+from edge_agent.wire.lean import own_version
 
 LOGGER = logging.getLogger("rankfleet.agent")
 
@@ -33,7 +33,7 @@ def initial(store: Store) -> session.State:
     welcome = _terms(store)
     _check_model(store)
     return session.State(
-        agent_version=version("rankfleet"),
+        agent_version=own_version(),
         pack=None,
         version=store.version(),
         welcome=welcome,

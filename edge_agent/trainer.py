@@ -98,13 +98,17 @@ def train(
         EngineError: the loss is not finite.
         BudgetError: the budget is exceeded at the smallest footing.
     """
+    return learn(engine, state, work, footing, watch, report).score()
+
+
+def learn(
+    engine: Engine, state: ModelState, work: Work, footing: Footing, watch: Watch | None, report: Report
+) -> Learned:
+    """The first part of `train`, which takes nearly all of its time; what is left is to score the ranks."""
     learner = _learner(state, work)
     before = pick(learner.rows, learner.positions)
     end = _train(engine, learner, work, _resumed(work, learner, footing), watch, report)
-    scores = learner.scorer.scores(before, pick(learner.rows, learner.positions))
-    loss, step_s = float(np.mean(end.losses)), float(np.median(end.times_s))
-    depth = state.layout.blocks - end.footing.lowest_block
-    return Trained(learner.rows, work.trained, scores, end.step, loss, step_s, end.footing, depth)
+    return Learned(learner, before, end, work.trained, state.layout.blocks)
 
 
 def rates_of(training: m.Training) -> Rates:
@@ -126,6 +130,25 @@ class _Learner(NamedTuple):
         """All that a step changes, in place."""
         trained = {f"rows {name}": self.rows[name] for name in (*self.positions, HEAD)}
         return {**trained, **self.optimizer.tables(), **self.scorer.tables()}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A round whose steps are done; `before` are the trained rows as they were."""
+
+    learner: _Learner
+    before: Rows
+    end: Midway
+    trained: Mask
+    blocks: int
+
+    def score(self) -> Trained:
+        """Scores the ranks by what their training showed."""
+        learner, end = self.learner, self.end
+        scores = learner.scorer.scores(self.before, pick(learner.rows, learner.positions))
+        loss, step_s = float(np.mean(end.losses)), float(np.median(end.times_s))
+        depth = self.blocks - end.footing.lowest_block
+        return Trained(learner.rows, self.trained, scores, end.step, loss, step_s, end.footing, depth)
 
 
 def _learner(state: ModelState, work: Work) -> _Learner:

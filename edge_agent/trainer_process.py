@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import psutil
 
 from edge_agent import jobs, memory, update
 from edge_agent.calibration import log_prior
@@ -26,8 +25,9 @@ from edge_agent.midway import Checkpoints, round_key
 from edge_agent.planning import choose_plan
 from edge_agent.privacy import private_files, trace
 from edge_agent.reading import Reading
+from edge_agent.spans import JobPhases, Span
 from edge_agent.store import Outgoing
-from edge_agent.trainer import Report, Score, Trained, Work, evaluate, train, trainable
+from edge_agent.trainer import Report, Score, Trained, Work, evaluate, learn, train, trainable
 from edge_agent.watch import Footing, Watch
 from edge_agent.wire import codec, cost, crash_points, quantise
 from edge_agent.wire import messages as m
@@ -51,9 +51,12 @@ def main() -> int:
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=jobs.AnyJob)
     crash_points.reach(Point.TRAINER_STARTED)
     threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
+    phases = JobPhases(PhaseMeter(os.getppid()), _tell if job.terms.records else None)
     try:
         with private_files():
-            _say(_RUN[type(job)](job))
+            result = _RUN[type(job)](job, phases)
+            phases.enter("")
+            _say(result)
     except RankfleetError as error:
         smallest = error.smallest_budget_bytes if isinstance(error, BudgetError) else None
         told = error.told if isinstance(error, DataError) else None
@@ -73,12 +76,13 @@ def _end_with_the_supervisor() -> None:
     os._exit(1)
 
 
-def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
+def run_measure(job: jobs.MeasureJob, phases: JobPhases) -> jobs.MeasureResult:
     """Reads the data, and measures the device unless its capability is known.
 
     Raises:
         BudgetError: not even one rank a module of the top block fits; names the smallest budget that would do.
     """
+    phases.enter("measure")
     space = Workspace(job.terms)
     training, holdout = space.examples(space.max_tokens)
     if not len(training):
@@ -93,12 +97,11 @@ def run_measure(job: jobs.MeasureJob) -> jobs.MeasureResult:
     return jobs.MeasureResult(len(training), len(holdout), longest, capability)
 
 
-def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
+def run_train(job: jobs.TrainJob, phases: JobPhases) -> jobs.TrainResult:
     """One round: catch up, evaluate, train, score, and leave the update in the store.
 
     An update of the round that is there already is the result of a process that died before it could say so.
     """
-    phases = PhaseMeter(psutil.Process().parent())
     phases.enter("load")
     space = Workspace(job.terms)
     made = space.store.outgoing()
@@ -119,15 +122,16 @@ def run_train(job: jobs.TrainJob) -> jobs.TrainResult:
     memory.give_back()
     with memory.PeakSampler() as sampler:
         phases.enter("evaluate")
+        phases.follow(sampler)
         score = _evaluate(space, state, holdout, plan)
         crash_points.reach(Point.TRAINER_EVALUATED)
         watch = _watch(space, sampler, job.capability.cost)
         phases.enter("train")
         round_ = Round(space, job, state, plan, trained, examples)
-        outcome = round_.learn(watch) if job.plan.work == "train" else round_.look()
+        outcome = round_.learn(watch, phases) if job.plan.work == "train" else round_.look()
         phases.enter("compress")
         body = codec.encode_update(outcome.update, update_layout(space.layout, job.plan.work))
-        phases.enter("")
+        phases.enter("commit")
         report = _report(plan, outcome, score, watch.step_downs, _seen(space, len(examples), watch, sampler, phases))
     outgoing = Outgoing(job.plan.round, hashlib.sha256(body).digest(), body, msgspec.msgpack.encode(report))
     crash_points.reach(Point.TRAINER_UPDATE_ENCODED)
@@ -157,11 +161,13 @@ class Round:
     trained: Mask
     examples: Tokens
 
-    def learn(self, watch: Watch) -> Outcome:
-        """Trains the ranks and the head."""
+    def learn(self, watch: Watch, phases: JobPhases) -> Outcome:
+        """Trains the ranks and the head, and scores the ranks."""
         plan = self.plan
         footing = Footing(plan.micro_batch, plan.lowest_block, plan.kept_blocks)
-        trained = train(self.space.engine, self.state, self._work(), footing, watch, _reporter())
+        learned = learn(self.space.engine, self.state, self._work(), footing, watch, _reporter())
+        phases.enter("score")
+        trained = learned.score()
         crash_points.reach(Point.TRAINER_TRAINED)
         residual = self.space.residual()
         made, left = update.make_update(self._part(), self.state, trained.rows, trained.scores, residual)
@@ -198,8 +204,9 @@ class Round:
         return update.Part(self.job.plan.round, self.trained, self.job.plan.budget_ranks, len(self.examples), scheme)
 
 
-def run_final(job: jobs.FinalJob) -> jobs.FinalResult:
+def run_final(job: jobs.FinalJob, phases: JobPhases) -> jobs.FinalResult:
     """Brings the state to the version asked for, keeps it, and evaluates it on the hold-out where memory allows."""
+    phases.enter("finish")
     space = Workspace(job.terms)
     state = space.state(job.deltas)
     check_digest(state, job.final.version, job.final.state_sha256)
@@ -302,7 +309,7 @@ class Seen:
     phases: tuple[m.Phase, ...]
 
 
-def _seen(space: Workspace, examples: int, watch: Watch, sampler: memory.PeakSampler, phases: PhaseMeter) -> Seen:
+def _seen(space: Workspace, examples: int, watch: Watch, sampler: memory.PeakSampler, phases: JobPhases) -> Seen:
     own = sampler.peak()
     mapped_bytes = space.manifest.mapped_working_set_bytes
     peak_bytes = max(watch.peak_bytes, own.anonymous_bytes + _other_bytes(space))
@@ -352,12 +359,16 @@ def _reporter() -> Report:
     return report
 
 
+def _tell(span: Span) -> None:
+    _say(jobs.Recorded(span))
+
+
 def _say(line: jobs.Line) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
     sys.stdout.buffer.flush()
 
 
-_RUN: dict[type, Callable[[Any], jobs.Line]] = {
+_RUN: dict[type, Callable[[Any, JobPhases], jobs.Line]] = {
     jobs.MeasureJob: run_measure,
     jobs.TrainJob: run_train,
     jobs.FinalJob: run_final,

@@ -7,25 +7,14 @@ the device's own data, as in a fleet that allocates it every rank. Nothing of it
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from edge_agent import config, jobs
-from edge_agent.fetching import Fetcher
 from edge_agent.predict import DATABASE
-from edge_agent.store import Store
-from edge_agent.wire import messages as m
-from edge_agent.wire.errors import ConfigError, RankfleetError
-from edge_agent.wire.pack import load_manifest, module_layout
-from edge_agent.wire.ranks import pack_mask
-from edge_agent.wire.state import digest, seed_state
-
-POLL_S = 0.02
-DEADLINE_S = 3600.0
-LINK_BYTES_PER_S = 10**6  # no link is used; the capability needs one
+from edge_agent.wire.errors import RankfleetError
+from profiling.one_round import LINK_BYTES_PER_S, Joined, find_joined, first_plan, make_terms, report_in, run_job
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -50,13 +39,6 @@ class Row(msgspec.Struct, frozen=True):
     smallest_budget_bytes: int | None = None
 
 
-class Joined(NamedTuple):
-    """What the agent remembers of its fleet: the terms, and what it measured of itself, its resident part included."""
-
-    welcome: m.Welcome
-    known: m.Capability
-
-
 def measure_budgets(agent_toml: Path, budgets_bytes: list[int]) -> list[Row]:
     """One row a budget, for the agent configured in `agent_toml`, which must have joined a fleet before.
 
@@ -65,86 +47,21 @@ def measure_budgets(agent_toml: Path, budgets_bytes: list[int]) -> list[Row]:
         RankfleetError: a job failed for another reason than memory.
     """
     settings = config.load(agent_toml)
-    joined = _joined(settings)
+    joined = find_joined(settings)
     return [_measure(settings, joined, budget_bytes) for budget_bytes in budgets_bytes]
-
-
-def _joined(settings: config.AgentConfig) -> Joined:
-    store = Store(settings.state_dir / DATABASE, read_only=True)
-    try:
-        welcome, known = store.value("welcome", m.Welcome), store.value("capability", m.Capability)
-    finally:
-        store.close()
-    if welcome is None or known is None:
-        raise ConfigError(f"the agent in {settings.state_dir} has joined no fleet and measured nothing: run it once")
-    return Joined(welcome, known)
 
 
 def _measure(settings: config.AgentConfig, joined: Joined, budget_bytes: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        terms = _terms(settings, joined, budget_bytes, Path(folder) / DATABASE)
-        measured = _run(jobs.MeasureJob(terms, LINK_BYTES_PER_S, None))
+        terms = make_terms(settings, joined, budget_bytes, Path(folder) / DATABASE)
+        measured = run_job(jobs.MeasureJob(terms, LINK_BYTES_PER_S, None))
         if isinstance(measured, jobs.Failure):
             return _declined(budget_bytes, measured)
         assert isinstance(measured, jobs.MeasureResult)
-        trained = _run(jobs.TrainJob(terms, _whole_plan(terms), (), measured.capability))
+        trained = run_job(jobs.TrainJob(terms, first_plan(terms), (), measured.capability))
         if isinstance(trained, jobs.Failure):
             return _declined(budget_bytes, trained)
         return _row(budget_bytes, Path(terms.store))
-
-
-def _terms(settings: config.AgentConfig, joined: Joined, budget_bytes: int, store: Path) -> jobs.Terms:
-    welcome, known = joined
-    return jobs.Terms(
-        device=settings.device,
-        welcome=welcome,
-        pack_dir=str(Fetcher(settings.state_dir).pack_dir(welcome.pack.sha256)),
-        store=str(store),
-        data=str(settings.data),
-        data_path=None if settings.data_path is None else str(settings.data_path),
-        holdout_share=settings.holdout_share,
-        threads=settings.threads,
-        budget_bytes=budget_bytes,
-        supervisor_bytes=known.cost.supervisor_bytes,
-        supervisor_peak_rss_bytes=0,
-        prefix_limit_bytes=settings.prefix.limit_bytes,
-        engine=settings.engine,
-        torch_device=settings.torch_device,
-        products=settings.products,
-    )
-
-
-def _whole_plan(terms: jobs.Terms) -> m.Plan:
-    """A first round that trains every rank."""
-    welcome = terms.welcome
-    layout = module_layout(load_manifest(Path(terms.pack_dir)), welcome.slots, len(welcome.classes))
-    state = seed_state(layout, welcome.seed)
-    return m.Plan(
-        round=1,
-        rounds=1,
-        version=0,
-        deltas=(),
-        state_sha256=digest(state),
-        work="train",
-        trained=pack_mask(state.mask),
-        budget_ranks=layout.ranks,
-        lowest_block=0,
-        deadline_s=DEADLINE_S,
-        late_rounds=0,
-    )
-
-
-def _run(job: jobs.AnyJob) -> jobs.AnyLine:
-    runner = jobs.Runner()
-    runner.start(job)
-    try:
-        while True:
-            line = runner.poll()
-            if line is not None and not isinstance(line, jobs.Step):
-                return line
-            time.sleep(POLL_S)
-    finally:
-        runner.stop()
 
 
 def _declined(budget_bytes: int, failure: jobs.Failure) -> Row:
@@ -154,13 +71,7 @@ def _declined(budget_bytes: int, failure: jobs.Failure) -> Row:
 
 
 def _row(budget_bytes: int, database: Path) -> Row:
-    store = Store(database)
-    try:
-        outgoing = store.outgoing()
-        assert outgoing is not None
-        report = store.report_of(outgoing)
-    finally:
-        store.close()
+    report = report_in(database)
     return Row(
         budget_bytes=budget_bytes,
         micro_batch=report.micro_batch,

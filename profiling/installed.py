@@ -71,33 +71,15 @@ def measure(requirements: Sequence[str], machine: Machine, constraints: Path | N
         ConfigError: the constraints file cannot be read, or the Python of `machine` is no version.
         FetchError: pip cannot install the requirements out of wheels.
     """
+    environment = _environment(machine)
     with tempfile.TemporaryDirectory(prefix="rankfleet-installed-") as work:
         folder = Path(work) / "installed"
-        install(requirements, machine, folder, constraints, options=("--compile",))
-        sizes = [_size(one) for one in distributions(path=[str(folder)])]
-    return sorted(sizes, key=lambda one: -one.size_bytes)
-
-
-def install(
-    requirements: Sequence[str],
-    machine: Machine,
-    folder: Path,
-    constraints: Path | None = None,
-    options: Sequence[str] = (),
-) -> None:
-    """Installs `requirements` and all that they need, as for `machine`, into `folder`; `options` are pip's.
-
-    What is said of markers at `measure` holds here.
-
-    Raises:
-        ConfigError, FetchError: as `measure`.
-    """
-    environment = _environment(machine)
-    wanted = _applying(map(Requirement, requirements), environment)
-    with tempfile.TemporaryDirectory(prefix="rankfleet-pip-") as work:
         pins = Path(work) / "constraints.txt"
         pins.write_text("\n".join(_applying(_constraints(constraints), environment)), encoding="utf-8")
-        _run_pip([*options, "--constraint", str(pins), "--target", str(folder), *wanted], machine, Path(work))
+        wanted = _applying(map(Requirement, requirements), environment)
+        _run_pip(["--compile", "--constraint", str(pins), "--target", str(folder), *wanted], machine, Path(work))
+        sizes = [_size(one) for one in distributions(path=[str(folder)])]
+    return sorted(sizes, key=lambda one: -one.size_bytes)
 
 
 def _closure(requirements: Sequence[str]) -> list[Distribution]:

@@ -14,10 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from coordinator.enrolment.authority import Authority
-from deploy.board.installer import Fleet, render
+from coordinator.enrolment.installer import render
+from deploy.cli.fleet import TEMPLATE
 
 AUTHORITY = Authority.create("depot", datetime.now(timezone.utc))
 CA = AUTHORITY.certificate_pem.decode()
+
+
+def script(gateway: str, ca_pem: bytes = AUTHORITY.certificate_pem, broker_port: int = 8883) -> str:
+    """The installer of the fleet depot."""
+    return render(TEMPLATE.read_text(encoding="utf-8"), ca_pem, gateway, "depot", broker_port).decode()
 
 
 @dataclass
@@ -37,7 +43,7 @@ class Gateway:
 
     def installer(self, authority: Authority = AUTHORITY) -> str:
         """The script of the fleet that `authority` signs for."""
-        return render(Fleet(authority.certificate_pem.decode(), f"https://127.0.0.1:{self.port}", "depot"))
+        return script(f"https://127.0.0.1:{self.port}", authority.certificate_pem)
 
 
 @contextmanager

@@ -20,13 +20,13 @@ from edge_agent.releases.bundle import Manifest, wheel
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 WORKS = "print('works')"
 FAILS = "raise SystemExit('the processor is too old')"
-_MAIN = "def main():\n    print({version!r})\n"
+_MAIN = "import sys\n\ndef main():\n    print({version!r}, *sys.argv[1:])\n"
 
 
 def small_bundle(
     folder: Path, version: str, self_test: str = WORKS, machine: str = platform.machine(), python: str = PYTHON
 ) -> Path:
-    """A bundle in `folder` of a rankfleet whose self-test is the given code, and whose command prints its version."""
+    """A bundle in `folder` of a rankfleet with the given self-test, whose command prints its version and arguments."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         wheels = [_rankfleet(Path(work), version, self_test), pip_wheel()]

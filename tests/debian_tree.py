@@ -75,27 +75,31 @@ def _what_is_missing() -> str | None:
 
 
 def _archive(further: tuple[str, ...]) -> Path:
-    """The tar of the tree as debootstrap leaves it, made if it is not there."""
-    folder, packages = cache_folder() / "debian", (*_BESIDE, *further)
-    archive = folder / f"{RELEASE}-{os.uname().machine}-{'-'.join(packages)}.tar"
+    """The tar of a tree as debootstrap and apt leave it, made if it is not there."""
+    folder = cache_folder() / "debian"
+    archive = folder / f"{RELEASE}-{os.uname().machine}-{'-'.join((*_BESIDE, *further))}.tar"
     if archive.exists():
         return archive
     folder.mkdir(parents=True, exist_ok=True)
     work = folder / f".making-{os.getpid()}"
+    root = work / "tree"
     try:
-        command = [
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={','.join(packages)}",
-            RELEASE,
-            str(work / "tree"),
-            _MIRROR,
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **_ENVIRONMENT})
-        subprocess.run(
-            ["tar", "-C", str(work / "tree"), "--one-file-system", "-cf", str(work / "tar"), "."], check=True
-        )
+        if further:
+            root.mkdir(parents=True)
+            subprocess.run(["tar", "-C", str(root), "-xf", str(_archive(()))], check=True)
+            Tree(root).run("apt-get", "update")
+            Tree(root).run("apt-get", "install", "--yes", "--no-install-recommends", *further)
+            Tree(root).run("apt-get", "clean")
+        else:
+            _debootstrap(root)
+        subprocess.run(["tar", "-C", str(root), "--one-file-system", "-cf", str(work / "tar"), "."], check=True)
         (work / "tar").replace(archive)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return archive
+
+
+def _debootstrap(root: Path) -> None:
+    root.mkdir(parents=True)
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(_BESIDE)}", RELEASE, str(root), _MIRROR]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **_ENVIRONMENT})

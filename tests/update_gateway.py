@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from coordinator.enrolment.authority import Authority, Pair
-from coordinator.enrolment.rollout_store import FILE, RolloutStore
+from coordinator.enrolment.folder import FleetFolder
+from coordinator.enrolment.rollout_store import RolloutStore
 from edge_agent.wire.errors import EnrolmentError
 from edge_agent.wire.updates import Facts, Orders, UpdateReport
 
@@ -75,7 +76,7 @@ class UpdateGateway:
         _write_pair(folder, "device", self.authority.client(device, self.now))
 
     def store(self) -> RolloutStore:
-        return RolloutStore(self.folder / FILE)
+        return RolloutStore(FleetFolder(self.folder).rollouts)
 
     def configure(self, device: str, folder: Path, state_dir: Path, more: str = "") -> Path:
         """An agent's configuration in `folder`, enrolled here."""

@@ -185,7 +185,7 @@ class Desk:
             if now_s > found.not_after_s:
                 raise EnrolmentError(
                     f"the certificate of {device.name} has ended: join again with a token that was made for it "
-                    f"(rankfleet coordinator token --device {device.name})",
+                    f"(rankfleet coordinator token FOLDER --device {device.name})",
                     joining.FORBIDDEN,
                 )
             if found.state == "current":
@@ -274,7 +274,7 @@ class Desk:
         if pending:
             numbers = ", ".join(one.id for one in pending)
             raise EnrolmentError(f"{text} has several requests: say which, {numbers}", joining.CONFLICT)
-        raise EnrolmentError(f"no request {text!r}: see rankfleet coordinator requests", joining.NOT_FOUND)
+        raise EnrolmentError(f"no request {text!r}: see rankfleet coordinator requests FOLDER", joining.NOT_FOUND)
 
     def publish(self, now: datetime) -> None:
         """Tells the broker which certificates are revoked."""
@@ -377,14 +377,14 @@ def serial_of(certificate_pem: str) -> int:
 def _known(change: Change, number: str) -> Request:
     request = change.request(number)
     if request is None:
-        raise EnrolmentError(f"no request {number!r}: see rankfleet coordinator requests", joining.NOT_FOUND)
+        raise EnrolmentError(f"no request {number!r}: see rankfleet coordinator requests FOLDER", joining.NOT_FOUND)
     return request
 
 
 def _member(change: Change, name: str) -> Device:
     device = change.device(name)
     if device is None:
-        raise EnrolmentError(f"no device {name!r}: see rankfleet coordinator devices", joining.NOT_FOUND)
+        raise EnrolmentError(f"no device {name!r}: see rankfleet coordinator devices FOLDER", joining.NOT_FOUND)
     return device
 
 

@@ -12,6 +12,9 @@ import re
 from edge_agent.wire.errors import ConfigError
 
 NAME = "rankfleet-install.sh"
+_PEM = r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----"
+_URL = r"https://[A-Za-z0-9.:\[\]-]+"
+_NAME = r"[A-Za-z0-9._-]+"
 _PLACEHOLDER = re.compile(r"@[A-Z][A-Z_]*@")
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]")
 
@@ -28,14 +31,26 @@ def render(template: str, ca_pem: bytes, gateway: str, fleet: str, broker_port: 
     """The installer of one fleet: `@CA@`, `@GATEWAY@`, `@FLEET@` and `@BROKER_PORT@` in the template are replaced.
 
     Raises:
-        ConfigError: one of the first three is missing from the template, or it has another one.
+        ConfigError: the template has other placeholders, or a value is not of the form that it should have; in a shell
+            script, that matters.
     """
-    values = {"@CA@": ca_pem.decode("ascii").strip(), "@GATEWAY@": gateway, "@FLEET@": fleet}
-    found, needed = set(_PLACEHOLDER.findall(template)), set(values)
-    values["@BROKER_PORT@"] = str(broker_port)
-    if not needed <= found <= set(values):
+    values = {
+        "@CA@": ca_pem.decode("ascii", "replace").strip(),
+        "@GATEWAY@": gateway,
+        "@FLEET@": fleet,
+        "@BROKER_PORT@": str(broker_port),
+    }
+    for value, shape, what in (
+        (values["@CA@"], _PEM, "one certificate as PEM"),
+        (gateway, _URL, "a URL like https://gateway:8443"),
+        (fleet, _NAME, "a fleet's name"),
+    ):
+        if not re.fullmatch(shape, value):
+            raise ConfigError(f"the installer cannot be made: expected {what}, got {value!r}")
+    found = set(_PLACEHOLDER.findall(template))
+    if found != set(values):
         raise ConfigError(
-            f"the installer's template must have {', '.join(sorted(needed))}, got {', '.join(sorted(found)) or 'none'}"
+            f"the installer's template must have {', '.join(sorted(values))}, got {', '.join(sorted(found)) or 'none'}"
         )
     return _PLACEHOLDER.sub(lambda match: values[match[0]], template).encode()
 

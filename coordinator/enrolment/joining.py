@@ -21,7 +21,7 @@ NOT_FOUND = 404
 CONFLICT = 409
 LEAST_LIFETIME_LEFT = 1 / 3
 """Share of its lifetime that a certificate has left when it is renewed."""
-_ANOTHER = "ask for another one (rankfleet coordinator token)"
+_ANOTHER = "ask for another one (rankfleet coordinator token FOLDER)"
 _FINGERPRINT_DIGITS = 64
 
 
@@ -97,7 +97,7 @@ def check_name(token: Token, device: str, fingerprint: str, holder: Device | Non
     if taken and token.device != device:
         raise EnrolmentError(
             f"the fleet has a device {device} with another key: choose another name; or, if this is the same board, "
-            f"revoke {device} or make a token for it (rankfleet coordinator token --device {device})",
+            f"revoke {device} or make a token for it (rankfleet coordinator token FOLDER --device {device})",
             CONFLICT,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,23 +16,20 @@ from coordinator.enrolment.parts import Parts, ReleaseFor, TakeReport, no_releas
 from coordinator.enrolment.registry import Registry
 from coordinator.enrolment.service import application
 from coordinator.enrolment.shelf import Shelf
-from coordinator.enrolment.tls import HttpsServer, server_context
+from coordinator.enrolment.tls import HttpsServer, ServerFiles, everywhere
 from coordinator.enrolment.withdrawal import FolderBroker
-from edge_agent.wire.errors import ConfigError
 
-EVERYWHERE = "0.0.0.0"
 SERVICE = "the enrolment service"
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A fleet folder that was opened. `template` is the text of the installer with its placeholders, None where there
-    is none; `now` the date."""
+    """A fleet folder that was opened. `template` is the text of the installer with its placeholders; `now` the date."""
 
     folder: FleetFolder
     settings: FleetSettings
     authority: Authority
-    template: str | None
+    template: str
     now: Callable[[], datetime]
 
     @property
@@ -41,23 +37,14 @@ class Fleet:
         """Under which boards reach the service."""
         return installer.gateway_url(self.settings.hosts[0], self.settings.enrolment_port)
 
-    def installer(self) -> bytes | None:
-        """The installer of this fleet; None where there is no template."""
-        if self.template is None:
-            return None
+    def installer(self) -> bytes:
+        """The installer of this fleet. Raises as `installer.render`."""
         one, ca_pem = self.settings, self.authority.certificate_pem
         return installer.render(self.template, ca_pem, self.url, one.fleet, one.broker_port)
 
     def line(self, token: str, device: str | None) -> str:
-        """The line to paste on a board.
-
-        Raises:
-            ConfigError: there is no installer.
-        """
-        rendered = self.installer()
-        if rendered is None:
-            raise ConfigError("this rankfleet has no installer (deploy/board/install.sh): install it anew")
-        return installer.pasted_line(self.url, rendered, token, device)
+        """The line to paste on a board. Raises as `installer`."""
+        return installer.pasted_line(self.url, self.installer(), token, device)
 
     @contextmanager
     def desk(self, who: str = SERVICE) -> Iterator[Desk]:
@@ -75,10 +62,10 @@ def enrolment_service(
     *,
     release_for: ReleaseFor = no_release,
     take_report: TakeReport = no_report,
-    host: str = EVERYWHERE,
+    host: str | None = None,
 ) -> HttpsServer:
-    """The service of a fleet, to be started. Start it when the broker runs: what was withdrawn while neither did is
-    told to the broker here."""
+    """The service of a fleet at `host`, or at every address of this system, to be started. Start it when the broker
+    runs: what was withdrawn while neither did is told to the broker here."""
     with fleet.desk() as desk:
         desk.publish(fleet.now())
     folder = fleet.folder
@@ -92,8 +79,5 @@ def enrolment_service(
         release_for,
         take_report,
     )
-
-    def context() -> ssl.SSLContext:
-        return server_context(folder.server_certificate, folder.server_key, folder.ca_certificate)
-
-    return HttpsServer(application(parts), context, host, fleet.settings.enrolment_port)
+    files = ServerFiles(folder.server_certificate, folder.server_key, folder.ca_certificate)
+    return HttpsServer(application(parts), files, host or everywhere(), fleet.settings.enrolment_port)

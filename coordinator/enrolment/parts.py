@@ -36,7 +36,7 @@ class Parts:
 
     desk: Callable[[], AbstractContextManager[Desk]]
     shelf: Shelf
-    installer: bytes | None
+    installer: bytes
     line: Callable[[str, str | None], str]
     is_admin: Callable[[str], bool]
     now: Callable[[], datetime]

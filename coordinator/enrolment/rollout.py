@@ -27,7 +27,7 @@ Outcome = Literal["pending", "untouched", "silent", "unfit", "ahead", "installed
 pending    nothing is known yet
 untouched  the rollout ended before its turn
 silent     no report within the limit
-unfit      no bundle of the release is for its machine and Python
+unfit      no bundle of the release is for its machine and Python, or apt manages its agent
 ahead      it runs a newer version already
 installed  it runs the release
 failed     it could not install the release, and runs what it ran before

@@ -24,7 +24,6 @@ from edge_agent.wire.updates import Facts, Kind, ReleaseOrder, UpdateReport
 
 T = TypeVar("T")
 
-FILE = "rollouts.db"
 KINDS: tuple[Kind, ...] = ("agent", "pack")
 """In this order a board gets what is for it: a pack may need the newer agent."""
 _UNFINISHED = ("running", "paused")
@@ -167,11 +166,6 @@ class RolloutStore(Database):
             Board(device, self.read(facts, Facts, f"what {device} runs", _REMEDY), asked_s)
             for device, facts, asked_s in self._all(query, since_s)
         ]
-
-    def forget(self, device: str) -> None:
-        """Leaves a device out of rollouts to come: it was revoked."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM boards WHERE device = ?", (device,))
 
     def _now_s(self, db: sqlite3.Connection) -> float:
         """Never earlier than before, or a clock that was set back would make a soak time of days."""

@@ -12,7 +12,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,26 +32,34 @@ MOST_HEADER_BYTES = 16 * 1024
 POLL_S = 0.02
 
 
-def server_context(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer, with a client's certificate if it has one and there is an authority to ask for it.
+@dataclass(frozen=True)
+class ServerFiles:
+    """The server's certificate and key, and the authority of its clients, if it asks them for a certificate; PEM."""
 
-    Raises:
-        ConfigError: a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_NONE if authority is None else ssl.CERT_OPTIONAL
-    # A session that is taken up again would not have its certificate checked again.
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
-    try:
-        context.load_cert_chain(certificate, key)
-        if authority is not None:
-            context.load_verify_locations(authority)
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(str(one) for one in (certificate, key, authority) if one is not None)
-        raise ConfigError(f"cannot use {files}: {error}") from error
-    return context
+    certificate: Path
+    key: Path
+    authority: Path | None
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.2 or newer, with a client's certificate if it has one and there is an authority to ask for it.
+
+        Raises:
+            ConfigError: a file cannot be used.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_NONE if self.authority is None else ssl.CERT_OPTIONAL
+        # A session that is taken up again would not have its certificate checked again.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+            if self.authority is not None:
+                context.load_verify_locations(self.authority)
+        except OSError as error:  # ssl.SSLError is one
+            files = ", ".join(str(one) for one in (self.certificate, self.key, self.authority) if one is not None)
+            raise ConfigError(f"cannot use {files}: {error}") from error
+        return context
 
 
 @dataclass(frozen=True)
@@ -67,24 +74,19 @@ ENROLMENT = Called("enrolment service", "enrolment_port")
 
 
 class HttpsServer:
-    """Serves `app` between `start` and `stop`, again and again; `context` is asked at every start, so that a renewed
-    certificate is taken up; None is plain HTTP. One of the services that a gateway watches.
+    """Serves `app` between `start` and `stop`, again and again; without `files` it is plain HTTP. One of the services
+    that a gateway watches.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        context: Callable[[], ssl.SSLContext | None],
-        host: str,
-        port: int,
-        called: Called = ENROLMENT,
+        self, app: ASGIApp, files: ServerFiles | None, host: str, port: int, called: Called = ENROLMENT
     ) -> None:
         self.name = called.name
         self.host = host
         self._called = called
         self.port = port
         self._app = app
-        self._context = context
+        self._files = files
         self._running: _Running | None = None
 
     def start(self) -> None:
@@ -94,7 +96,7 @@ class HttpsServer:
             ConfigError: a TLS file cannot be used.
             LinkError: the port cannot be used.
         """
-        context = self._context()
+        context = None if self._files is None else self._files.context()
         try:
             listening = _listen(self.host, self.port)
         except OSError as error:
@@ -105,6 +107,19 @@ class HttpsServer:
         self.port = listening.getsockname()[1]
         self._running = _Running(uvicorn.Server(_config(self._app, context)), listening, self.name)
         self._running.start()
+
+    def reload(self) -> None:
+        """New connections get the certificate that is in the files now; those that stand go on. Does nothing where it
+        does not run or has no files.
+
+        Raises:
+            ConfigError: a TLS file cannot be used; everything is as before then.
+        """
+        if self._files is None:
+            return
+        self._files.context()
+        if self._running is not None:
+            self._running.reload(self._files)
 
     def failed(self) -> str | None:
         """Why it does not serve any more although nobody stopped it; None if it does."""
@@ -124,6 +139,7 @@ class _Running:
         self.failure: BaseException | None = None
         self._server = server
         self._socket = listening
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -139,6 +155,17 @@ class _Running:
                 raise LinkError(f"the {self._thread.name} did not start: {self.failure}")
             time.sleep(POLL_S)
 
+    def reload(self, files: ServerFiles) -> None:
+        """In the server's thread: between certificate and key no handshake may begin."""
+
+        async def load() -> None:
+            context = self._server.config.ssl
+            assert context is not None
+            context.load_cert_chain(files.certificate, files.key)
+
+        if self._loop is not None and self.alive:
+            asyncio.run_coroutine_threadsafe(load(), self._loop).result(START_TIMEOUT_S)
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(2 * STOP_TIMEOUT_S)
@@ -146,9 +173,13 @@ class _Running:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve([self._socket]))
+            asyncio.run(self._serve())
         except BaseException as error:  # uvicorn ends with SystemExit; the supervisor asks `failed`
             self.failure = error
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve([self._socket])
 
 
 class _Protocol(H11Protocol):
@@ -195,6 +226,11 @@ def _config(app: ASGIApp, context: ssl.SSLContext | None) -> uvicorn.Config:
     config.load()
     config.ssl = context
     return config
+
+
+def everywhere() -> str:
+    """The address that stands for every one of this system: with IPv6, where it has that, and IPv4."""
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 
 def _listen(host: str, port: int) -> socket.socket:

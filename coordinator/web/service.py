@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import ssl
 import time
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ from coordinator.enrolment.opening import Fleet
 from coordinator.enrolment.registry import Registry
 from coordinator.enrolment.run_folder import run_dir
 from coordinator.enrolment.services import Standing
-from coordinator.enrolment.tls import Called, HttpsServer, server_context
+from coordinator.enrolment.tls import Called, HttpsServer, ServerFiles
 from coordinator.run import DATABASE
 from coordinator.store import Store
 from coordinator.web.app import application
@@ -42,9 +41,8 @@ class LivePage:
         self.is_secure = not is_loopback(settings.web_host)
         reader = Reader(settings.fleet, run_dir(folder), lambda: Registry(folder.database), standing)
         self._feed = Feed(reader, lambda: fleet.now().timestamp())
-        self._server = HttpsServer(
-            application(self._parts()), self._context, settings.web_host, settings.web_port, PAGE
-        )
+        files = ServerFiles(folder.server_certificate, folder.server_key, None) if self.is_secure else None
+        self._server = HttpsServer(application(self._parts()), files, settings.web_host, settings.web_port, PAGE)
 
     @property
     def url(self) -> str:
@@ -71,13 +69,13 @@ class LivePage:
         self._feed.end()
         self._server.stop()
 
+    def reload(self) -> None:
+        """As `HttpsServer.reload`."""
+        self._server.reload()
+
     def failed(self) -> str | None:
         """Why it does not serve any more."""
         return self._server.failed()
-
-    def _context(self) -> ssl.SSLContext | None:
-        folder = self._fleet.folder
-        return server_context(folder.server_certificate, folder.server_key, None) if self.is_secure else None
 
     def _parts(self) -> PageParts:
         fleet, folder, settings = self._fleet, self._fleet.folder, self._fleet.settings

@@ -10,70 +10,59 @@ import tempfile
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from edge_agent.wire.errors import ConfigError, FetchError
-from profiling.installed import Machine, install
-
-ROOT = Path(__file__).resolve().parents[2]
-"""The clone that this is part of."""
-BOARD_CONSTRAINTS = ROOT / "deploy" / "board-constraints.txt"
-_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "edge_agent", "coordinator", "profiling", "deploy")
-_BUILD_CONSTANT_TIME = {"SOURCE_DATE_EPOCH": "315532800"}
-"""1980, the first year that a wheel can hold: what it is made of decides its bytes, not when."""
+from deploy.board.own_wheel import own_wheel
+from deploy.board.wheels import BOARD_CONSTRAINTS, Target, collect, platform_options
+from edge_agent.wire.errors import FetchError
 
 
-def unpack_agent(machine: Machine, folder: Path) -> list[Distribution]:
-    """Puts rankfleet of this clone and its requirements for `machine` below `folder`, without bytecode and scripts.
+def unpack_agent(target: Target, folder: Path) -> list[Distribution]:
+    """Puts rankfleet and its requirements for `target` below `folder`, without pip, bytecode and scripts.
 
     Returns:
         The distributions in it, by name.
 
     Raises:
-        ConfigError: this is no clone, or the Python of `machine` is no version.
-        FetchError: pip could not make rankfleet's wheel, or not install the requirements out of wheels.
+        FetchError: rankfleet's wheel cannot be built, or a requirement's is missing or cannot be unpacked.
     """
-    with tempfile.TemporaryDirectory(prefix="rankfleet-wheel-") as work:
-        wheel = build_wheel(ROOT, Path(work))
-        own = next(iter(distributions(name="rankfleet", path=[str(wheel)])))
-        needed = [Requirement(text) for text in own.requires or []]
-        wanted = [f"rankfleet=={own.version}", *(str(one) for one in needed if "extra" not in str(one.marker))]
-        install(wanted, machine, folder, BOARD_CONSTRAINTS, options=("--no-compile", "--find-links", work))
-    # Their first lines name this machine's interpreter.
-    shutil.rmtree(folder / "bin", ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="rankfleet-wheels-") as work:
+        (Path(work) / "own").mkdir()
+        (Path(work) / "wheels").mkdir()
+        own = own_wheel(Path(work) / "own")
+        wheels = [own, *collect(own, target, BOARD_CONSTRAINTS, Path(work) / "wheels")]
+        _unpack([wheel for wheel in wheels if _name(wheel) != "pip"], target, folder)
+    _leave_out_scripts(folder)
     # NumPy's wheel has some bytecode in it.
     for cache in list(folder.rglob("__pycache__")):
         shutil.rmtree(cache)
-    return sorted(distributions(path=[str(folder)]), key=lambda one: one.metadata["Name"].lower())
+    return sorted(distributions(path=[str(folder)]), key=lambda one: canonicalize_name(one.metadata["Name"]))
 
 
-def build_wheel(clone: Path, folder: Path) -> Path:
-    """Makes rankfleet's wheel out of `clone`, which stays as it is, in `folder`.
+def _name(wheel: Path) -> str:
+    return parse_wheel_filename(wheel.name)[0]
 
-    Raises:
-        ConfigError: `clone` is none.
-        FetchError: pip failed.
-    """
-    if not (clone / "pyproject.toml").is_file():
-        raise ConfigError(f"{clone} has no pyproject.toml: packages for boards are made in a clone of the repository")
-    with tempfile.TemporaryDirectory(prefix="rankfleet-sources-") as work:
-        for name in _SOURCES:
-            _copy(clone / name, Path(work) / name)
-        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*command, "--wheel-dir", str(folder), work],
-            capture_output=True, text=True, errors="replace", env={**os.environ, **_BUILD_CONSTANT_TIME}, check=False,
-        )  # fmt: skip
+
+def _unpack(wheels: list[Path], target: Target, folder: Path) -> None:
+    """Has pip unpack `wheels`; named by version rather than path, so that it does not note where they lay."""
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile", "--no-input"]
+    command += ["--quiet", "--disable-pip-version-check", *platform_options(target), "--target", str(folder)]
+    for place in sorted({wheel.parent for wheel in wheels}):
+        command += ["--find-links", str(place)]
+    wanted = [f"{name}=={version}" for name, version, *_ in (parse_wheel_filename(wheel.name) for wheel in wheels)]
+    # pip's own temporary copies go where the wheels are, and away with them.
+    environ = {**os.environ, "TMPDIR": str(wheels[0].parent)}
+    done = subprocess.run(
+        [*command, *wanted], capture_output=True, text=True, errors="replace", env=environ, check=False
+    )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["(nothing)"])[-1]
-        raise FetchError(
-            f"pip could not make rankfleet's wheel; its last line: {last}; is the package index reachable?"
-        )
-    return next(folder.glob("rankfleet-*.whl"))
+        last = ([line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no reason given"])[-1]
+        raise FetchError(f"pip could not unpack the agent's wheels into {folder}: {last}; is the disk full?")
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "benchmark"))
-    else:
-        shutil.copy(source, target)
+def _leave_out_scripts(folder: Path) -> None:
+    """Their first lines name this machine's interpreter, and the distributions' lists have the checksums of that."""
+    shutil.rmtree(folder / "bin", ignore_errors=True)
+    for record in folder.glob("*.dist-info/RECORD"):
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("../../bin/")), encoding="utf-8")

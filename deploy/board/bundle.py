@@ -17,7 +17,6 @@ from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
-from deploy.board.installer import INSTALLER, Fleet, render
 from deploy.board.own_wheel import own_wheel
 from deploy.board.wheels import BOARD_CONSTRAINTS, MACHINES, PYTHONS, Target, collect
 from edge_agent.releases.bundle import MANIFEST, Manifest
@@ -25,15 +24,16 @@ from edge_agent.wire import pack
 from edge_agent.wire.errors import ConfigError, StoreError
 
 CHECKSUMS = "SHA256SUMS"
+INSTALLER = "install.sh"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to bundle: for which boards, with which pack beside it (a folder), for which fleet."""
+    """What to bundle: for which boards, with which pack (a folder) and which fleet's installer beside it."""
 
     target: Target
     pack: Path | None = None
-    fleet: Fleet | None = None
+    installer: bytes | None = None
     constraints: Path = BOARD_CONSTRAINTS
 
 
@@ -62,9 +62,9 @@ def make(order: Order, out: Path) -> list[Path]:
         made = [_bundle(order, out)]
         if order.pack is not None:
             made.append(_pack(order.pack, out))
-        if order.fleet is not None:
+        if order.installer is not None:
             installer = out / INSTALLER
-            installer.write_text(render(order.fleet), encoding="utf-8")
+            installer.write_bytes(order.installer)
             installer.chmod(0o755)
             made.append(installer)
         sums = out / CHECKSUMS

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the rankfleet agent on a board: 64-bit Raspberry Pi OS or Debian 12 and 13, Ubuntu 22.04 and 24.04, JetPack 6.
 # Nothing is compiled, and nothing is fetched but from the fleet's gateway. Interrupted, or run again, it mends.
+# Where the Debian package rankfleet-agent is installed, it configures that one and joins.
 set -eu
 umask 022
 
@@ -74,6 +75,13 @@ parse() {
   config=$prefix/etc/rankfleet/agent.toml
   rankfleet=$home/current/bin/rankfleet
   identity=$prefix/var/lib/rankfleet/identity
+  package=$prefix/usr/lib/rankfleet-agent
+  packaged=no
+  if [ -d "$package" ] && [ ! -L "$home/current" ]; then
+    packaged=yes
+    rankfleet=$prefix/usr/bin/rankfleet
+    [ -z "$bundle" ] || misused "the agent is that of the Debian package here, leave --bundle out"
+  fi
 }
 
 check_user() {
@@ -110,7 +118,7 @@ check_tools() {
   command -v python3 >/dev/null && python3 -c 'import json, ssl, tarfile, venv, zipfile' 2>/dev/null ||
     missing="$missing python3"
   command -v openssl >/dev/null || missing="$missing openssl"
-  [ -n "$bundle" ] || command -v curl >/dev/null || missing="$missing curl"
+  [ -n "$bundle" ] || [ $packaged = yes ] || command -v curl >/dev/null || missing="$missing curl"
   [ -z "$missing" ] || fail "some programs are missing; install them with: sudo apt install$missing"
   python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
   case $python in
@@ -218,7 +226,9 @@ PYTHON
 releases() {
   command=$1
   shift
-  PYTHONPATH=$work/rankfleet.whl python3 -B -m edge_agent.releases "$command" --prefix "${prefix:-/}" "$@"
+  modules=$work/rankfleet.whl
+  [ $packaged = no ] || modules=$package
+  PYTHONPATH=$modules python3 -B -m edge_agent.releases "$command" --prefix "${prefix:-/}" "$@"
 }
 
 # --- what is done
@@ -234,41 +244,50 @@ prepare() {
   trap 'exit 130' INT TERM HUP
   ca >"$work/ca.pem"
   pack=
+  [ $packaged = no ] || return 0
   if [ -n "$bundle" ]; then find_bundle; else fetch_bundle; fi
   take_wheel
 }
 
-install_release() {
-  set -- "$bundle" --device "$device" --fleet "$FLEET" --gateway "$GATEWAY" --broker-port "$BROKER_PORT" \
-    --ca "$work/ca.pem"
+install_agent() {
+  set -- --device "$device" --fleet "$FLEET" --gateway "$GATEWAY" --broker-port "$BROKER_PORT" --ca "$work/ca.pem"
   [ -z "$data" ] || set -- "$@" --data "$data"
   [ -z "$budget_mib" ] || set -- "$@" --budget-mib "$budget_mib"
+  if [ $packaged = yes ]; then
+    say "The agent of the Debian package is configured; apt keeps it up to date."
+    releases configure "$@"
+    return
+  fi
   if [ -n "$pack" ]; then
     take_pack
     set -- "$@" --pack "$work/pack"
   fi
   say "Installing into $home. On a slow card this takes some minutes."
-  releases install "$@"
+  releases install "$bundle" "$@"
 }
 
 knows() { "$rankfleet" agent "$1" --help >/dev/null 2>&1; }
 
 join_fleet() {
-  if [ -s "$identity/device.pem" ]; then
-    say "This board is a member of the fleet $FLEET already."
-  elif [ "$join" = no ]; then
+  if [ "$join" = no ]; then
     say "Not joining, as asked. Later: sudo rankfleet agent join $config --token TOKEN"
-  else
-    say "Asking the gateway to let $device in. On the gateway: rankfleet coordinator approve FOLDER $device"
+  elif [ -n "$token" ]; then
+    say "Asking the gateway to let $device in."
     "$rankfleet" agent join "$config" --token "$token"
+  else
+    say "This board has joined the fleet $FLEET already. If it was put out: run this again with --token TOKEN"
   fi
 }
 
 install_services() {
-  knows unit || return 0
-  mkdir -p "$prefix/etc/systemd/system"
-  "$rankfleet" agent unit "$config" --install "$prefix/etc/systemd/system"
-  if [ -z "$prefix" ] && [ -d /run/systemd/system ]; then
+  if [ $packaged = no ]; then
+    knows unit || return 0
+    "$rankfleet" agent unit "$config" --install --root "${prefix:-/}" >/dev/null
+  fi
+  if [ -z "$prefix" ] && [ -d /run/systemd/system ] && [ ! -s "$identity/device.pem" ]; then
+    systemctl daemon-reload
+    say "The agent is not started, for this board is no member yet. When it is, run this again."
+  elif [ -z "$prefix" ] && [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl enable --quiet --now rankfleet-agent.service rankfleet-update.timer
     say "The agent runs, and starts with the board. What it does: journalctl -u rankfleet-agent"
@@ -278,6 +297,10 @@ install_services() {
 }
 
 parse "$@"
+case $packaged-$action in
+  yes-upgrade) fail "apt keeps the agent on this board up to date: install a newer package rankfleet-agent" ;;
+  yes-uninstall) fail "apt removes the agent from this board: apt purge rankfleet-agent" ;;
+esac
 case $action in
   uninstall)
     check_user
@@ -293,7 +316,7 @@ case $action in
   install)
     [ -n "$token" ] || [ "$join" = no ] || [ -s "$identity/device.pem" ] || misused "--token TOKEN or --no-join is needed"
     prepare
-    install_release
+    install_agent
     join_fleet
     install_services
     say "Done. What is wrong with this board, if anything: rankfleet agent doctor $config"

@@ -68,6 +68,14 @@ def collect(own: Path, target: Target, constraints: Path, folder: Path) -> list[
     raise FetchError(f"the requirements of {own.name} have no end after {_MOST_PASSES} passes: pin more of them")
 
 
+def platform_options(target: Target) -> list[str]:
+    """The options by which pip takes wheels for `target` rather than for its own interpreter."""
+    options = ["--python-version", target.python, "--implementation", "cp"]
+    for platform in (*(f"manylinux_2_{minor}" for minor in _GLIBC_MINORS), "manylinux2014"):
+        options += ["--platform", f"{platform}_{target.machine}"]
+    return options
+
+
 def read_constraints(path: Path) -> list[Requirement]:
     """The lines of a constraints file as pip takes it.
 
@@ -128,9 +136,7 @@ def _download(wanted: list[str], pins: set[str], target: Target, folder: Path) -
         constraints.write_text("\n".join(sorted(pins)), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
         command += ["--disable-pip-version-check", "--constraint", str(constraints), "--dest", work]
-        command += ["--python-version", target.python, "--implementation", "cp"]
-        for platform in (*(f"manylinux_2_{minor}" for minor in _GLIBC_MINORS), "manylinux2014"):
-            command += ["--platform", f"{platform}_{target.machine}"]
+        command += platform_options(target)
         done = subprocess.run([*command, *wanted], capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise FetchError(_failure(target, done.stderr))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
-from deploy.cli import agent_update, board
+from deploy.cli import agent_update, board, unit
 from deploy.cli.options import add_log
 from edge_agent.releases.options import add_operations
 
 _RUN = """\
 Runs the agent until the coordinator dismisses it, or Ctrl-C. It joins the fleet, fetches the model pack, measures
-this device, and takes part in rounds. Started again, it goes on where it was.
+this device, and takes part in rounds. Started again, it goes on where it was. As a service of systemd it reads its
+configuration again on SIGHUP; `rankfleet agent unit` prints the unit.
 """
 
 
@@ -37,14 +41,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_operations(commands)
     agent_update.add_to(commands)
     board.add_parsers(commands)
+    unit.add_parser(commands)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs an agent. Raises as `edge_agent.agent.run`."""
-    from edge_agent import agent, config  # noqa: PLC0415 (a help text needs none of it)
-
-    agent.run(config.load(args.config))
-    return 0
+def run(args: argparse.Namespace) -> NoReturn:
+    """Becomes the agent, which is the same process without all this; see `edge_agent.__main__`."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "edge_agent", str(args.config), args.log, args.log_level])
 
 
 def doctor(args: argparse.Namespace) -> int:

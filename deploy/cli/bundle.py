@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from deploy.cli import fleet
+
 _ABOUT = """\
 Collects the agent for boards of one kind and one Python out of wheels, nothing is compiled: a tar with checksums. With
 a fleet's folder it is put where boards fetch it from, and the folder --out gets the fleet's installer beside it: copied
@@ -27,16 +29,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Makes the bundle. Raises as `deploy.board.bundle.make` and `publish`."""
-    from deploy.board import bundle, fleet_folder  # noqa: PLC0415 (a help text needs none of it)
+    from deploy.board import bundle  # noqa: PLC0415 (a help text needs none of it)
     from deploy.board.wheels import BOARD_CONSTRAINTS, Target  # noqa: PLC0415
     from deploy.progress import megabytes  # noqa: PLC0415
 
-    fleet = None if args.fleet is None else fleet_folder.load(args.fleet)
+    served = None if args.fleet is None else fleet.read(args.fleet)
+    installer = None if served is None else served.installer()
     target = bundle.check(Target(args.target, args.python))
     print(f"the agent for {args.target} and Python {args.python}: fetching wheels, then packing", file=sys.stderr)
-    made = bundle.make(bundle.Order(target, args.pack, fleet, args.constraints or BOARD_CONSTRAINTS), args.out)
+    made = bundle.make(bundle.Order(target, args.pack, installer, args.constraints or BOARD_CONSTRAINTS), args.out)
     for path in made:
         print(f"{path}: {megabytes(path.stat().st_size)}")
-    if args.fleet is not None:
-        print(f"{bundle.publish(made[0], args.fleet / fleet_folder.RELEASES)}: boards fetch it from here")
+    if served is not None:
+        print(f"{bundle.publish(made[0], served.folder.releases)}: boards fetch it from here")
     return 0

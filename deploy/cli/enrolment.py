@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy.cli import fleet
 from deploy.cli.options import minimum
 
 if TYPE_CHECKING:
     from coordinator.enrolment.desk import Desk
     from coordinator.enrolment.opening import Fleet
 
-FLEET_VARIABLE = "RANKFLEET_FLEET"
 WHO = "the command line"
-TEMPLATE = Path(__file__).parent.parent / "board" / "install.sh"
 _TOKEN = """\
 Makes a token and prints the one line to paste on a board. It admits one board, within a quarter of an hour unless
 --valid-min says otherwise. With --device it is for that name only, which may then come with another key than before.
@@ -52,9 +49,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def token(args: argparse.Namespace) -> int:
     """Prints the line. Raises ConfigError, StoreError: the folder holds no fleet, or cannot be used."""
-    with _desk(args) as (fleet, desk):
-        text = desk.issue_token(_now(), args.valid_min, args.device)
-        line = fleet.line(text, args.device)
+    with _desk(args) as (opened, desk):
+        text = desk.issue_token(fleet.now(), args.valid_min, args.device)
+        line = opened.line(text, args.device)
     _print(args, {"token": text, "line": line}, line)
     return 0
 
@@ -63,7 +60,7 @@ def requests(args: argparse.Namespace) -> int:
     """Prints the requests that wait. Raises as `token`."""
     from coordinator.enrolment import views  # noqa: PLC0415 (a help text needs none of it)
 
-    with _desk(args) as (_fleet, desk):
+    with _desk(args) as (_, desk):
         found = [views.request_view(one) for one in desk.registry.requests()]
     lines = [f"{one.id}  {one.device:<20}  {one.date}\n    {one.fingerprint}" for one in found]
     _print(args, found, "\n".join(lines) or "no board waits for approval")
@@ -74,24 +71,24 @@ def devices(args: argparse.Namespace) -> int:
     """Prints the devices. Raises as `token`."""
     from coordinator.enrolment import views  # noqa: PLC0415
 
-    with _desk(args) as (_fleet, desk):
+    with _desk(args) as (_, desk):
         found = views.devices(desk.registry)
     lines = [
         f"{one.name:<20}  {one.state:<8}  until {one.not_after}{'  new key ordered' if one.rotate else ''}"
         for one in found
     ]
-    _print(args, found, "\n".join(lines) or "the fleet has no devices yet: rankfleet coordinator token")
+    _print(args, found, "\n".join(lines) or "the fleet has no devices yet: rankfleet coordinator token FOLDER")
     return 0
 
 
 def approve(args: argparse.Namespace) -> int:
     """Lets a board in. Raises as `token`, and EnrolmentError: there is no such request."""
-    return _decide(args, lambda desk: desk.approve(desk.find(args.request).id, _now()))
+    return _decide(args, lambda desk: desk.approve(desk.find(args.request).id, fleet.now()))
 
 
 def reject(args: argparse.Namespace) -> int:
     """Refuses a board. Raises as `approve`."""
-    return _decide(args, lambda desk: desk.reject(desk.find(args.request).id, args.reason, _now()))
+    return _decide(args, lambda desk: desk.reject(desk.find(args.request).id, args.reason, fleet.now()))
 
 
 def revoke(args: argparse.Namespace) -> int:
@@ -99,10 +96,10 @@ def revoke(args: argparse.Namespace) -> int:
     from coordinator.enrolment.history import past_rounds  # noqa: PLC0415
     from coordinator.enrolment.run_folder import run_dir  # noqa: PLC0415
 
-    with _desk(args) as (fleet, desk):
-        revoked = desk.revoke(args.device, _now())
+    with _desk(args) as (opened, desk):
+        revoked = desk.revoke(args.device, fleet.now())
     serials = [f"{serial:x}" for serial in revoked.serials]
-    rounds = past_rounds(run_dir(fleet.folder), args.device)
+    rounds = past_rounds(run_dir(opened.folder), args.device)
     part = f"rounds {', '.join(map(str, rounds))} contain its updates" if rounds else "no round contains its updates"
     said = f"{args.device} is revoked: {len(serials)} certificates; {revoked.session}; {part}"
     _print(args, {"device": args.device, "serials": serials, "session": revoked.session, "rounds": rounds}, said)
@@ -111,8 +108,8 @@ def revoke(args: argparse.Namespace) -> int:
 
 def rotate(args: argparse.Namespace) -> int:
     """Orders a new key. Raises as `approve`."""
-    with _desk(args) as (_fleet, desk):
-        desk.rotate(args.device, _now())
+    with _desk(args) as (_, desk):
+        desk.rotate(args.device, fleet.now())
     _print(args, {"device": args.device}, f"{args.device} gets itself a new key when it next asks for orders")
     return 0
 
@@ -123,15 +120,10 @@ def preapprove(args: argparse.Namespace) -> int:
     from edge_agent.wire.settings import read_text  # noqa: PLC0415
 
     names = read_names(read_text(args.file, "names"))
-    with _desk(args) as (_fleet, desk):
-        desk.preapprove(names, _now())
+    with _desk(args) as (_, desk):
+        desk.preapprove(names, fleet.now())
     _print(args, {"devices": [name.device for name in names]}, f"{len(names)} names are approved beforehand")
     return 0
-
-
-def template() -> str | None:
-    """The installer with its placeholders; None where this rankfleet has none."""
-    return TEMPLATE.read_text(encoding="utf-8") if TEMPLATE.exists() else None
 
 
 def _command(
@@ -146,8 +138,7 @@ def _command(
     if subject is not None:
         key, shown, meaning = subject
         parser.add_argument(key, metavar=shown, help=meaning, type=Path if key == "file" else str)
-    default = f"the fleet's folder (${FLEET_VARIABLE}, or the current one)"
-    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help=default)
+    fleet.add_folder(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
     return parser
@@ -156,7 +147,7 @@ def _command(
 def _decide(args: argparse.Namespace, decide: Callable[[Desk], Any]) -> int:
     from coordinator.enrolment import views  # noqa: PLC0415
 
-    with _desk(args) as (_fleet, desk):
+    with _desk(args) as (_, desk):
         view = views.request_view(decide(desk))
     _print(args, view, f"{view.device} is {view.state}; fingerprint {view.fingerprint}")
     return 0
@@ -164,25 +155,12 @@ def _decide(args: argparse.Namespace, decide: Callable[[Desk], Any]) -> int:
 
 @contextmanager
 def _desk(args: argparse.Namespace) -> Iterator[tuple[Fleet, Desk]]:
-    from coordinator.enrolment.folder import FleetFolder  # noqa: PLC0415
-    from coordinator.enrolment.founding import opened  # noqa: PLC0415
-    from coordinator.enrolment.opening import Fleet  # noqa: PLC0415
-    from deploy.cli.gateway import become  # noqa: PLC0415
-
-    root = args.folder or Path(os.environ.get(FLEET_VARIABLE, "."))
-    folder = FleetFolder(root.resolve())
-    settings, authority = opened(folder)
-    become(folder.owner)
-    fleet = Fleet(folder, settings, authority, template(), _now)
-    with fleet.desk(WHO) as desk:
-        yield fleet, desk
+    opened = fleet.opened(args.folder)
+    with opened.desk(WHO) as desk:
+        yield opened, desk
 
 
 def _print(args: argparse.Namespace, found: object, text: str) -> None:
     import msgspec  # noqa: PLC0415
 
     print(msgspec.json.encode(found).decode() if args.json else text)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

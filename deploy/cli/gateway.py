@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import pwd
 import sys
-from datetime import datetime, timezone
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.cli import fleet
 from deploy.cli.options import add_log
 
 if TYPE_CHECKING:
+    from coordinator.enrolment.broker_config import Mosquitto
     from coordinator.enrolment.folder import FleetFolder
+    from coordinator.enrolment.opening import Fleet
+    from coordinator.enrolment.tls import HttpsServer
+    from coordinator.web.service import LivePage
 
 LOGGER = logging.getLogger("rankfleet.gateway")
 _INIT = """\
@@ -49,7 +52,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     made.add_argument("--classes", nargs="+", default=[], metavar="CLASS", help="the labels, two or more")
     made.set_defaults(run=init)
     started = commands.add_parser("up", help="run the gateway of a fleet", description=_UP)
-    started.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that `init` made")
+    fleet.add_folder(started)
     add_log(started)
     started.set_defaults(run=up)
 
@@ -67,7 +70,7 @@ def init(args: argparse.Namespace) -> int:
     ports = (args.broker_port, args.enrolment_port, args.web_port)
     wish = Wish(args.fleet, tuple(args.host), args.pack, tuple(args.classes), *ports)
     command = (*_rankfleet(), "coordinator", "up", str(folder.root))
-    founded = found(folder, wish, installed(), command, _now())
+    founded = found(folder, wish, installed(), command, fleet.now())
     for line in founded.done or ("nothing to do: everything is whole",):
         print(line)
     if founded.admin_token is not None:
@@ -82,49 +85,54 @@ def up(args: argparse.Namespace) -> int:
 
     Raises as `coordinator.enrolment.gateway.Gateway.run`.
     """
-    from coordinator.enrolment import cut  # noqa: PLC0415
     from coordinator.enrolment.broker_config import installed  # noqa: PLC0415
-    from coordinator.enrolment.folder import FleetFolder  # noqa: PLC0415
-    from coordinator.enrolment.founding import mend, opened  # noqa: PLC0415
     from coordinator.enrolment.gateway import Gateway  # noqa: PLC0415
-    from coordinator.enrolment.opening import Fleet, enrolment_service  # noqa: PLC0415
+    from coordinator.enrolment.opening import enrolment_service  # noqa: PLC0415
     from coordinator.enrolment.rollout_store import RolloutDesk  # noqa: PLC0415
     from coordinator.enrolment.services import Broker, Rounds  # noqa: PLC0415
     from coordinator.web.service import LivePage  # noqa: PLC0415
-    from deploy.cli.enrolment import template  # noqa: PLC0415
     from edge_agent.wire import logs  # noqa: PLC0415
     from edge_agent.wire.folder_lock import only_one  # noqa: PLC0415
 
-    folder = FleetFolder(args.folder.resolve())
-    settings, authority = opened(folder)
+    served = fleet.opened(args.folder)
+    folder, settings = served.folder, served.settings
     mosquitto = installed()
     logs.concern(fleet=settings.fleet)
     say = _say if args.log == "text" else LOGGER.info
-    become(folder.owner)
-
-    def upkeep() -> None:
-        done = mend(folder, settings, authority, mosquitto, _now())
-        for line in done:
-            say(line)
-        if done:
-            cut.reload(folder)
-
     with only_one(folder.root, "gateway"):
-        upkeep()
+        _mend(served, mosquitto, say)
         say(f"fleet {settings.fleet}: boards reach the broker at {settings.hosts[0]}:{settings.broker_port}")
         form = ("--log", args.log, "--log-level", args.log_level)
-        rounds = (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config), *form)
-        fleet = Fleet(folder, settings, authority, template(), _now)
-        say(f"boards join at {fleet.url}")
+        rounds = Rounds(folder, (*_rankfleet(), "coordinator", "run", str(folder.coordinator_config), *form), say)
+        say(f"boards join at {served.url}")
         rollouts = RolloutDesk(folder.rollouts)
-        service = enrolment_service(fleet, release_for=rollouts.release_for, take_report=rollouts.take_report)
-        running = Rounds(folder, rounds, say)
-        page = LivePage(fleet, lambda: running.standing, lambda: gateway.again(running))
+        service = enrolment_service(served, release_for=rollouts.release_for, take_report=rollouts.take_report)
+        page = LivePage(served, lambda: rounds.standing, lambda: gateway.again(rounds))
         say(f"the live page is at {page.url}")
-        services = (Broker(folder, settings, mosquitto), service, running, page)
-        gateway = Gateway(services, say, upkeep, spare=(page,))
+        services = (Broker(folder, settings, mosquitto), service, rounds, page)
+        gateway = Gateway(services, say, lambda: keep_up(served, mosquitto, say, service, page), spare=(page,))
         gateway.run()
     return 0
+
+
+def keep_up(served: Fleet, mosquitto: Mosquitto, say: Callable[[str], None], *servers: HttpsServer | LivePage) -> None:
+    """Renews what is about to end; broker and servers take it up, and what `init` renewed meanwhile.
+
+    Raises as `coordinator.enrolment.founding.mend`, `cut.reload` and `HttpsServer.reload`.
+    """
+    from coordinator.enrolment import cut  # noqa: PLC0415
+
+    _mend(served, mosquitto, say)
+    cut.reload(served.folder)
+    for server in servers:
+        server.reload()
+
+
+def _mend(served: Fleet, mosquitto: Mosquitto, say: Callable[[str], None]) -> None:
+    from coordinator.enrolment.founding import mend  # noqa: PLC0415
+
+    for line in mend(served.folder, served.settings, served.authority, mosquitto, served.now()):
+        say(line)
 
 
 def _next_steps(folder: FleetFolder) -> str:
@@ -142,19 +150,6 @@ def _rankfleet() -> tuple[str, ...]:
     """The command line of this installation."""
     script = Path(sys.executable).parent / "rankfleet"
     return (str(script),) if script.exists() else (sys.executable, "-m", "deploy.cli.main")
-
-
-def become(user: str) -> None:
-    """What root starts runs as the folder's owner, for good."""
-    entry = pwd.getpwnam(user)
-    if os.geteuid() == 0 and entry.pw_uid != 0:
-        os.initgroups(user, entry.pw_gid)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
 
 
 def _say(line: str) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import NoReturn
 
+from edge_agent.ending import run_to_its_end
 from edge_agent.wire import logs
-from edge_agent.wire.errors import RankfleetError
+from edge_agent.wire.lean import own_version
 
 _ABOUT = """\
 Fine-tunes a pretrained language model across a fleet of small boards whose data never leaves them.
@@ -47,16 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     logs.begin(getattr(args, "log", "text"), getattr(args, "log_level", "info"))
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        status: int = args.run(args)
-    except RankfleetError as error:
-        print(f"rankfleet: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("rankfleet: interrupted", file=sys.stderr)
-        return 130
-    return status
+    return run_to_its_end(lambda: int(args.run(args)))
 
 
 def command_line(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -64,17 +53,12 @@ def command_line(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rankfleet", description=_ABOUT, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=f"rankfleet {version('rankfleet')}")
+    parser.add_argument("--version", action="version", version=f"rankfleet {own_version()}")
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name in SUBCOMMANDS if chosen not in SUBCOMMANDS else (chosen,):
         importlib.import_module(f"deploy.cli.{name}").add_parser(subparsers)
     return parser
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    """An orderly stop, as for Ctrl-C: farewells are said and processes ended."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

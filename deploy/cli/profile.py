@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from deploy.cli import profile_page
+from deploy.cli import profile_board, profile_page, profile_rounds
 from deploy.cli.options import minimum
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ _INSTALLED = """\
 Installs what an agent needs into a temporary folder, as a board of another kind would, and shows what it takes on its
 disk. Compiled bytecode is what 'pip install --no-compile' leaves out.
 """
+_IDLE = """\
+Starts a broker with TLS, a coordinator and an agent on this machine, and measures the agent's supervisor while nothing
+is trained: before its fleet's first round, and after one. Needs Mosquitto and `pip install 'rankfleet[gateway]'`.
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,6 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     budget.set_defaults(run=run_budget)
     _add_engine(commands)
     profile_page.add_to(commands)
+    profile_board.add_commands(commands)
+    profile_rounds.add_commands(commands)
     installed = commands.add_parser("installed", help="what an agent takes on a board's disk", description=_INSTALLED)
     installed.add_argument("--machine", default="aarch64", help="as `uname -m` says it (default: %(default)s)")
     installed.add_argument("--python", default=_HERE, metavar="X.Y", help="the board's Python (default: %(default)s)")
@@ -53,6 +60,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     installed.add_argument("--json", action="store_true", help="print the sizes as JSON")
     installed.set_defaults(run=run_installed)
+    idle = commands.add_parser("idle", help="what an agent takes of memory while it waits", description=_IDLE)
+    idle.add_argument("pack", type=Path, metavar="PACK", help="folder of a model pack")
+    idle.add_argument(
+        "--samples", type=minimum(1), default=10, help="samples of each state, a second apart (default: %(default)s)"
+    )
+    idle.add_argument("--json", action="store_true", help="print the samples as JSON")
+    idle.set_defaults(run=run_idle)
 
 
 def _add_engine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -151,6 +165,19 @@ def run_installed(args: argparse.Namespace) -> int:
         )
     for line in _sums(sizes, installed.LIMIT_BYTES):
         print(line)
+    return 0
+
+
+def run_idle(args: argparse.Namespace) -> int:
+    """Measures an idle agent. Raises as `profiling.idle.measure_idle`."""
+    from profiling import idle  # noqa: PLC0415 (a help text needs none of it)
+
+    with tempfile.TemporaryDirectory(prefix="rankfleet-idle-") as folder:
+        rows = idle.measure_idle(args.pack, Path(folder), args.samples)
+    if args.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
+        return 0
+    print(*idle.lines(rows), sep="\n")
     return 0
 
 

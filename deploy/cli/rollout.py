@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.cli import fleet
 from deploy.cli.options import minimum
 from edge_agent.wire.errors import ConfigError
 
 if TYPE_CHECKING:
+    from coordinator.enrolment.folder import FleetFolder
     from coordinator.enrolment.rollout import Release, Rollout, Terms
     from coordinator.enrolment.rollout_store import Board, Entry, RolloutStore
 
@@ -74,7 +77,7 @@ def _add_start(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the fleet's folder")
+    fleet.add_folder(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a rollout, a line each")
     parser.set_defaults(run=run)
 
@@ -83,9 +86,10 @@ def start(args: argparse.Namespace) -> int:
     """Begins a rollout. Raises ConfigError, PackError or StoreError."""
     from coordinator.enrolment import rollout as r  # noqa: PLC0415 (a help text needs none of it)
 
-    store = _open(args.folder)
-    release = _release(args)
-    boards = store.boards(args.seen_days * _DAY_S)
+    folder, store = _open(args)
+    release = _release(args, folder)
+    members = _members(folder)
+    boards = [board for board in store.boards(args.seen_days * _DAY_S) if board.device in members]
     canaries = args.canary if args.canary_device is None else tuple(args.canary_device)
     seed = release.bundles[0].sha256 if args.seed is None else args.seed
     groups = r.deal((board.device for board in boards), canaries, tuple(args.groups), seed)
@@ -99,7 +103,8 @@ def start(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Prints every rollout; 1 if the newest of a kind has stopped."""
-    entries = _open(args.folder).entries()
+    _, store = _open(args)
+    entries = store.entries()
     for entry in entries:
         _show(entry, args)
     if not entries and not args.json:
@@ -112,7 +117,7 @@ def change(args: argparse.Namespace) -> int:
     """Pauses, resumes, stops or returns a rollout. Raises ConfigError or StoreError."""
     from coordinator.enrolment import rollout as r  # noqa: PLC0415
 
-    store = _open(args.folder)
+    _, store = _open(args)
     number = args.rollout or next((entry.number for entry in store.entries()), None)
     if number is None:
         raise ConfigError("there is no rollout yet: begin one with `rankfleet coordinator update start`")
@@ -121,21 +126,27 @@ def change(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(folder: Path) -> RolloutStore:
-    from coordinator.enrolment.rollout_store import FILE, RolloutStore  # noqa: PLC0415
+def _open(args: argparse.Namespace) -> tuple[FleetFolder, RolloutStore]:
+    from coordinator.enrolment.rollout_store import RolloutStore  # noqa: PLC0415
 
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is no fleet's folder: make one with `rankfleet coordinator init`")
-    return RolloutStore(folder / FILE)
+    folder = fleet.opened(args.folder).folder
+    return folder, RolloutStore(folder.rollouts)
 
 
-def _release(args: argparse.Namespace) -> Release:
+def _members(folder: FleetFolder) -> set[str]:
+    """The devices that may still ask for orders."""
+    from coordinator.enrolment.registry import Registry  # noqa: PLC0415
+
+    with closing(Registry(folder.database)) as registry:
+        return {device.name for device in registry.devices() if not device.revoked}
+
+
+def _release(args: argparse.Namespace, folder: FleetFolder) -> Release:
     from coordinator.enrolment import release_files  # noqa: PLC0415
 
-    releases = args.folder / "releases"
     if args.pack is not None:
-        return release_files.pack_release(args.pack, releases)
-    return release_files.agent_release(args.release, releases)
+        return release_files.pack_release(args.pack, folder.releases)
+    return release_files.agent_release(args.release, folder.releases)
 
 
 def _show(entry: Entry, args: argparse.Namespace) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timezone
 from pathlib import Path
 
+from deploy.cli import fleet
 from deploy.cli.enrolment import WHO
 
 _PAUSE = """\
@@ -37,7 +37,7 @@ def say(args: argparse.Namespace) -> int:
 
     store = Store(_run_dir(args.folder.resolve()) / DATABASE)
     try:
-        pause.say(store, args.paused, WHO, datetime.now(timezone.utc))
+        pause.say(store, args.paused, WHO, fleet.now())
     finally:
         store.close()
     print(
@@ -50,15 +50,9 @@ def say(args: argparse.Namespace) -> int:
 
 def _run_dir(folder: Path) -> Path:
     """A run folder is its own; that of a fleet is written to by the fleet's owner."""
-    from coordinator.enrolment.folder import FleetFolder  # noqa: PLC0415
-    from coordinator.enrolment.founding import opened  # noqa: PLC0415
     from coordinator.enrolment.run_folder import run_dir  # noqa: PLC0415
-    from deploy.cli.gateway import become  # noqa: PLC0415
     from deploy.folders import is_run  # noqa: PLC0415
 
     if is_run(folder):
         return folder
-    fleet = FleetFolder(folder)
-    opened(fleet)
-    become(fleet.owner)
-    return run_dir(fleet)
+    return run_dir(fleet.opened(folder).folder)

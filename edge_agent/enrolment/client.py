@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -13,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_agent.enrolment import dates
+from edge_agent.enrolment import dates, https
 from edge_agent.wire.errors import ConfigError, EnrolmentError
 
 TIMEOUT_S = 30.0
 MOST_ANSWER_BYTES = 2**20
 FORBIDDEN, NOT_FOUND, CONFLICT, TOO_MANY = 403, 404, 409, 429
 
-_NOT_YET_VALID, _EXPIRED = 9, 10
-_OTHER_NAME = (62, 64)
 _NO_REQUEST = "/v1/requests/0"
 
 
@@ -62,17 +59,7 @@ class Gateway:
     def _opener(self) -> urllib.request.OpenerDirector:
         if not self.url.startswith("https://"):
             raise ConfigError(f"expected the gateway's URL as https://HOST:PORT, got {self.url!r}")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_verify_locations(self.ca)
-            if self.certificate is not None:
-                context.load_cert_chain(self.certificate, self.key)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"cannot use {self.ca}, {self.certificate} and {self.key}: {error}") from error
-        # No proxy: the gateway is on the board's own network. No redirection: it has none.
-        handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirection())
-        return urllib.request.build_opener(*handlers)
+        return https.opener(self.ca, self.certificate, self.key)
 
     def _read(self, answer: http.client.HTTPResponse) -> dict[str, Any]:
         date_s = dates.header_s(answer.headers.get("date"))
@@ -81,20 +68,17 @@ class Gateway:
         return _decode(answer.read(MOST_ANSWER_BYTES + 1), self.url)
 
     def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
-        try:
-            said = str(_decode(error.read(MOST_ANSWER_BYTES), self.url)["error"])
-        except (EnrolmentError, KeyError, OSError, http.client.HTTPException):
-            said = f"HTTP status {error.code}: is it a gateway of rankfleet?"
+        said = https.said(error) or f"HTTP status {error.code}: is it a gateway of rankfleet?"
         raise EnrolmentError(f"the gateway {self.url} refuses: {said}", error.code) from error
 
     def _unreachable(self, error: Exception) -> EnrolmentError:
         if self.certificate is not None and isinstance(error, _CLOSED) and self._serves_others():
             return EnrolmentError(
                 f"the gateway {self.url} does not take this board's certificate: it has ended, or is another fleet's. "
-                "Join again, with a token that was made for this board (rankfleet coordinator token --device NAME)",
+                "Join again, with a token that was made for it (rankfleet coordinator token FOLDER --device NAME)",
                 FORBIDDEN,
             )
-        return EnrolmentError(f"the gateway {self.url}: {self._reason(error)}", 0)
+        return EnrolmentError(f"the gateway {self.url}: {https.reason(error, self.ca)}", 0)
 
     def _serves_others(self) -> bool:
         """Whether it answers who shows no certificate. One that it does not take ends the connection wordlessly."""
@@ -104,35 +88,9 @@ class Gateway:
             return error.status == NOT_FOUND
         return False
 
-    def _reason(self, error: Exception) -> str:  # noqa: PLR0911 (one line a reason)
-        if isinstance(error, ssl.SSLCertVerificationError):
-            clock = f"this board says it is {dates.show(dates.clock_s())}"
-            if error.verify_code == _NOT_YET_VALID:
-                return f"its certificate is not valid yet; {clock}: set the clock (timedatectl set-ntp true)"
-            if error.verify_code == _EXPIRED:
-                return f"its certificate has ended; {clock}: set the clock, or have the gateway's certificate renewed"
-            if error.verify_code in _OTHER_NAME:
-                return "its certificate is for another name or address: use one of `hosts` in the gateway's fleet.toml"
-            return f"its certificate is not signed by {self.ca}: is this the CA of this fleet, and the right gateway?"
-        if isinstance(error, ssl.SSLError):
-            return f"no TLS connection ({error.reason or error}): is it a gateway of rankfleet?"
-        if isinstance(error, socket.gaierror):
-            return "its name is unknown: check the name, or use an address"
-        if isinstance(error, TimeoutError):
-            return f"no answer within {TIMEOUT_S:g} s: check the network and the gateway's firewall"
-        if isinstance(error, ConnectionRefusedError):
-            return "nothing listens there: does `rankfleet coordinator up` run, and is the port right?"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        return f"the connection failed ({reason}): check the network, and whether the gateway runs"
-
 
 _CLOSED = (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError)
 """What a connection ends with that the gateway does not want."""
-
-
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
-        return None
 
 
 def _decode(data: bytes, url: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class _Joining:
         if answer["state"] == "pending":
             self._say(
                 "waits for approval: compare the fingerprint, then on the gateway\n"
-                f"    rankfleet coordinator approve {answer['id']}"
+                f"    rankfleet coordinator approve {answer['id']} FOLDER"
             )
             answer = self._wait(str(answer["id"]), wait_s)
         self._end(pair, answer)
@@ -121,7 +121,7 @@ class _Joining:
                 if error.status != NOT_FOUND:
                     raise
         if self._wish.token is None:
-            raise ConfigError("a token is needed to join: make one on the gateway (rankfleet coordinator token)")
+            raise ConfigError("a token is needed to join: make one on the gateway (rankfleet coordinator token FOLDER)")
         request = openssl.make_request(pair.key, self._wish.device).decode("ascii")
         body = {"token": self._wish.token, "device": self._wish.device, "request": request}
         answer = _checked(self._gateway.ask("/v1/requests", body))
@@ -152,7 +152,7 @@ class _Joining:
                 return answer
         raise EnrolmentError(
             f"nobody approved this board within {wait_s:g} s: approve it on the gateway (rankfleet coordinator approve "
-            f"{number}), then start this again; it goes on without a new token",
+            f"{number} FOLDER), then start this again; it goes on without a new token",
             0,
         )
 

@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Journal:
-    """A change under way: versions, and whether the agent ran and is to run again."""
+    """A change under way: versions, and whether the agent ran, or was to, and is to run again."""
 
     origin: str
     goal: str
@@ -122,7 +122,7 @@ class Changer:
             return None
 
     def _change(self, origin: Release, goal: Release) -> Outcome:
-        ran = self.manager.process() is not None
+        ran = self.manager.wanted()
         with idle(self.board.state_dir(), self.limits.idle_s):
             journal = {"origin": origin.version, "goal": goal.version, "ran": ran}
             durable.write(self.board.journal, json.dumps(journal).encode() + b"\n")

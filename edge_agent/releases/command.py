@@ -11,9 +11,9 @@ from pathlib import Path
 from edge_agent.wire.errors import ReleaseError
 from edge_agent.wire.folder_lock import only_one
 
-from . import provision
+from . import durable, provision
 from .change import Changer, Outcome
-from .layout import Board
+from .layout import BY_APT, Board
 from .limits import Limits
 from .provision import Membership
 from .service_manager import service_manager
@@ -26,17 +26,11 @@ PROGRAM = "installer"
 def install(args: argparse.Namespace) -> int:
     """Installs a release and what is around it. Raises ReleaseError, ConfigError."""
     board = _board(args)
-    membership = Membership(
-        args.device, args.fleet, args.gateway, args.broker_port, args.data,
-        None if args.budget_mib is None else args.budget_mib * 2**20,
-    )  # fmt: skip
+    if board.packaged:
+        raise ReleaseError(BY_APT)
     manager = service_manager(board)
     with _ours(board):
-        provision.make_user(board)
-        provision.make_folders(board)
-        provision.write_authority(board, _read(args.ca))
-        written = provision.write_config(board, membership)
-        _say(f"{board.config}: {'written' if written else 'kept as it is'}")
+        _provision(board, args)
         if args.pack is not None:
             provision.seed_pack(board, args.pack)
             _say("the model pack is in place: it will not be fetched")
@@ -45,6 +39,28 @@ def install(args: argparse.Namespace) -> int:
     if not manager.manages:
         _say("no systemd runs here: nothing is started")
     return status
+
+
+def configure(args: argparse.Namespace) -> int:
+    """Makes what is around the agent of the Debian package. Raises ReleaseError, ConfigError."""
+    board = _board(args)
+    if not board.packaged:
+        raise ReleaseError(f"the package rankfleet-agent is not installed in {board.package}: install it with apt")
+    with _refusals():
+        _provision(board, args)
+    return 0
+
+
+def _provision(board: Board, args: argparse.Namespace) -> None:
+    membership = Membership(
+        args.device, args.fleet, args.gateway, args.broker_port, args.data,
+        None if args.budget_mib is None else args.budget_mib * 2**20,
+    )  # fmt: skip
+    provision.make_user(board)
+    provision.make_folders(board)
+    provision.write_authority(board, _read(args.ca))
+    written = provision.write_config(board, membership)
+    _say(f"{board.config}: {'written' if written else 'kept as it is'}")
 
 
 def upgrade(args: argparse.Namespace) -> int:
@@ -64,6 +80,8 @@ def rollback(args: argparse.Namespace) -> int:
 def uninstall(args: argparse.Namespace) -> int:
     """Removes everything. Raises ReleaseError."""
     board = _board(args)
+    if board.packaged:
+        raise ReleaseError(BY_APT)
     keep_data = args.keep_data or (not args.purge and _keeps(board))
     board.home.mkdir(parents=True, exist_ok=True)
     with _ours(board):
@@ -110,6 +128,8 @@ def _board(args: argparse.Namespace) -> Board:
 
 def _installed(args: argparse.Namespace) -> Board:
     board = _board(args)
+    if board.packaged:
+        raise ReleaseError(BY_APT)
     if current(board) is None:
         raise ReleaseError(f"no release is installed in {board.home}: run the installer of your gateway first")
     return board
@@ -117,9 +137,16 @@ def _installed(args: argparse.Namespace) -> Board:
 
 @contextmanager
 def _ours(board: Board) -> Iterator[None]:
-    """Keeps other installers away, and says for a person what the system refused."""
+    """Keeps other installers away."""
+    with _refusals(), only_one(board.home, PROGRAM):
+        yield
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Says for a person what the system refused."""
     try:
-        with only_one(board.home, PROGRAM):
+        with durable.for_everybody():
             yield
     except OSError as error:
         raise ReleaseError(f"the disk cannot be written or read: {error}; be root, and check free space") from error

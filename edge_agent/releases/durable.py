@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = ".new"
 """Ending of what is about to be renamed; a leftover of it is worth nothing."""
+
+
+@contextmanager
+def for_everybody() -> Iterator[None]:
+    """What is made meanwhile can be read by the agent's user, however careful root is with files of its own."""
+    mask = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(mask)
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:

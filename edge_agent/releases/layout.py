@@ -9,6 +9,7 @@
     etc/rankfleet/agent.toml                the agent's configuration
     var/lib/rankfleet/{identity,state,data} the agent's keys, what it learnt, its texts
     etc/systemd/system/rankfleet-*          units
+    usr/lib/rankfleet-agent/                in place of releases: the agent of the Debian package, which apt changes
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from pathlib import Path
 
 USER = "rankfleet"
 """User and group that the agent runs as."""
+BY_APT = (
+    "managed by apt: on this board the agent is the Debian package rankfleet-agent; install a newer package, or "
+    "'apt purge rankfleet-agent'"
+)
+"""Why releases are not changed where `Board.packaged`."""
 RELEASE_JSON = "release.json"
 _STATE_DIR = re.compile(r'^state_dir\s*=\s*("(?:[^"\\]|\\.)*")', re.MULTILINE)
 
@@ -99,6 +105,16 @@ class Board:
     def data(self) -> Path:
         """Where the texts are unless the configuration says otherwise."""
         return self.var / "data"
+
+    @property
+    def package(self) -> Path:
+        """Where the Debian package has the agent and its libraries."""
+        return self.root / "usr" / "lib" / "rankfleet-agent"
+
+    @property
+    def packaged(self) -> bool:
+        """Whether the agent is that of the Debian package. A release, which comes first in every path, is none."""
+        return self.package.is_dir() and not self.current.is_symlink()
 
     def state_dir(self) -> Path:
         """Where the agent keeps its state, by its configuration where that says so with an ordinary string."""

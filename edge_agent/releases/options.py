@@ -32,15 +32,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Every command of this program."""
     make = commands.add_parser("install", help="install a release and what is around it")
     make.add_argument("bundle", type=Path, metavar="BUNDLE")
-    for option in ("--device", "--fleet", "--gateway"):
-        make.add_argument(option, required=True)
-    make.add_argument("--ca", type=Path, required=True, metavar="FILE", help="the fleet's CA certificate")
-    make.add_argument("--broker-port", type=int, default=BROKER_PORT)
-    make.add_argument("--data", type=Path)
-    make.add_argument("--budget-mib", type=int)
+    _membership_options(make)
     make.add_argument("--pack", type=Path, metavar="FOLDER", help="a model pack that need not be fetched")
     _common(make)
     make.set_defaults(run=_run("install"))
+    settle = commands.add_parser("configure", help="what is around the agent of the Debian package")
+    _membership_options(settle)
+    _common(settle)
+    settle.set_defaults(run=_run("configure"))
     add_operations(commands)
     status = commands.add_parser("status", help="the releases on this board")
     _common(status)
@@ -70,6 +69,15 @@ def add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     chosen.add_argument("--keep-data", action="store_true", help="keep texts and state, without asking")
     _common(away)
     away.set_defaults(run=_run("uninstall"))
+
+
+def _membership_options(parser: argparse.ArgumentParser) -> None:
+    for option in ("--device", "--fleet", "--gateway"):
+        parser.add_argument(option, required=True)
+    parser.add_argument("--ca", type=Path, required=True, metavar="FILE", help="the fleet's CA certificate")
+    parser.add_argument("--broker-port", type=int, default=BROKER_PORT)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--budget-mib", type=int)
 
 
 def _change_options(parser: argparse.ArgumentParser, operation: str) -> None:

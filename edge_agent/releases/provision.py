@@ -71,8 +71,38 @@ def write_config(board: Board, membership: Membership) -> bool:
     """
     if board.config.exists():
         return False
-    durable.write(board.config, _config(board, membership).encode(), 0o644)
+    durable.write(board.config, config_text(board, membership).encode(), 0o644)
     return True
+
+
+def config_text(board: Board, membership: Membership) -> str:
+    """The agent's configuration, as TOML. Raises ConfigError as `write_config`."""
+    address = urlsplit(membership.gateway)
+    if address.scheme != "https" or not address.hostname:
+        raise ConfigError(
+            f"expected the gateway as https://HOST:PORT, got {membership.gateway!r}: take it from the installer's line"
+        )
+    paths = {"ca_file": "ca.pem", "certificate_file": "device.pem", "key_file": "device.key"}
+    return "\n".join(
+        [
+            "# The agent of this board, yours to edit: see docs/configuration.md. After a change:",
+            "# systemctl restart rankfleet-agent",
+            f"device = {json.dumps(membership.device)}",
+            f"fleet = {json.dumps(membership.fleet)}",
+            f"data = {json.dumps(str(membership.data or board.data))}",
+            f"state_dir = {json.dumps(str(board.state))}",
+            "",
+            "[broker]",
+            f"host = {json.dumps(address.hostname)}",
+            f"port = {membership.broker_port}",
+            *(f"{key} = {json.dumps(str(board.identity / name))}" for key, name in paths.items()),
+            "",
+            "[gateway]",
+            f"url = {json.dumps(membership.gateway)}",
+            *([] if membership.budget_bytes is None else ["", "[memory]", f"budget_bytes = {membership.budget_bytes}"]),
+            "",
+        ]
+    )
 
 
 def write_authority(board: Board, certificate_pem: bytes) -> None:
@@ -117,35 +147,6 @@ def seed_pack(board: Board, pack: Path) -> None:
         _own(board, folder / file.name)
     for made in (folder, folder.parent, folder.parent.parent):
         _own(board, made)
-
-
-def _config(board: Board, membership: Membership) -> str:
-    address = urlsplit(membership.gateway)
-    if address.scheme != "https" or not address.hostname:
-        raise ConfigError(
-            f"expected the gateway as https://HOST:PORT, got {membership.gateway!r}: take it from the installer's line"
-        )
-    paths = {"ca_file": "ca.pem", "certificate_file": "device.pem", "key_file": "device.key"}
-    return "\n".join(
-        [
-            "# Written once by the installer and yours to edit: see docs/configuration.md. After a change:",
-            "# systemctl restart rankfleet-agent",
-            f"device = {json.dumps(membership.device)}",
-            f"fleet = {json.dumps(membership.fleet)}",
-            f"data = {json.dumps(str(membership.data or board.data))}",
-            f"state_dir = {json.dumps(str(board.state))}",
-            "",
-            "[broker]",
-            f"host = {json.dumps(address.hostname)}",
-            f"port = {membership.broker_port}",
-            *(f"{key} = {json.dumps(str(board.identity / name))}" for key, name in paths.items()),
-            "",
-            "[gateway]",
-            f"url = {json.dumps(membership.gateway)}",
-            *([] if membership.budget_bytes is None else ["", "[memory]", f"budget_bytes = {membership.budget_bytes}"]),
-            "",
-        ]
-    )
 
 
 def _account() -> pwd.struct_passwd | None:

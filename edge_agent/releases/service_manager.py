@@ -29,6 +29,13 @@ class ServiceManager(Protocol):
             ReleaseError: the manager cannot be asked.
         """
 
+    def wanted(self) -> bool:
+        """Whether the agent runs, or is meant to and fails; not where somebody stopped it.
+
+        Raises:
+            ReleaseError: the manager cannot be asked.
+        """
+
     def start(self) -> None:
         """Starts the agent, of whatever release is current.
 
@@ -68,10 +75,13 @@ class Systemd:
 
     def process(self) -> int | None:
         """See `ServiceManager`."""
-        lines = self._run("show", AGENT_UNIT, "--property=ActiveState,MainPID").splitlines()
-        shown = dict(line.split("=", 1) for line in lines if "=" in line)
+        shown = self._shown()
         pid = int(shown.get("MainPID", "0"))
         return pid if pid and shown.get("ActiveState") == "active" else None
+
+    def wanted(self) -> bool:
+        """See `ServiceManager`."""
+        return self._shown().get("ActiveState", "inactive") not in {"inactive", "deactivating"}
 
     def start(self) -> None:
         """See `ServiceManager`."""
@@ -93,6 +103,10 @@ class Systemd:
     def reread(self) -> None:
         """See `ServiceManager`."""
         self._run("daemon-reload")
+
+    def _shown(self) -> dict[str, str]:
+        lines = self._run("show", AGENT_UNIT, "--property=ActiveState,MainPID").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def _run(self, *arguments: str, may_fail: bool = False) -> str:
         command = [self._systemctl, *arguments]
@@ -118,6 +132,10 @@ class NoManager:
     def process(self) -> int | None:
         """None: whoever runs the agent here does it by hand."""
         return None
+
+    def wanted(self) -> bool:
+        """False."""
+        return False
 
     def start(self) -> None:
         """Starts nothing."""

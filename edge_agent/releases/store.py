@@ -55,15 +55,16 @@ def stage(board: Board, source: Path) -> Release:
             version is in use.
         OSError: the disk cannot be written.
     """
-    clean(board)
     unpacked = board.home / _UNPACKED
-    unpacked.mkdir()
-    try:
-        manifest = bundle.unpack(source, unpacked)
-        bundle.check_board(manifest)
-        return _known(board, manifest) or _make(board, unpacked, manifest)
-    finally:
-        durable.remove_tree(unpacked)
+    with durable.for_everybody():
+        clean(board)
+        unpacked.mkdir()
+        try:
+            manifest = bundle.unpack(source, unpacked)
+            bundle.check_board(manifest)
+            return _known(board, manifest) or _make(board, unpacked, manifest)
+        finally:
+            durable.remove_tree(unpacked)
 
 
 def clean(board: Board) -> None:

@@ -6,7 +6,6 @@ The authority of the fleet is the only one that is trusted; no proxy is used and
 from __future__ import annotations
 
 import http.client
-import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,8 +15,9 @@ from typing import IO
 
 import msgspec
 
+from edge_agent.enrolment import https
 from edge_agent.updating.settings import UpdaterConfig
-from edge_agent.wire.errors import ConfigError, EnrolmentError, FetchError
+from edge_agent.wire.errors import EnrolmentError, FetchError
 from edge_agent.wire.updates import Facts, Orders, UpdateReport, read_orders
 
 ANSWER_S = 60.0
@@ -85,17 +85,7 @@ class Gateway:
                 place += len(chunk)
 
     def _opener(self) -> urllib.request.OpenerDirector:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        files = self._files
-        try:
-            context.load_verify_locations(files.ca_file)
-            context.load_cert_chain(files.certificate_file, files.key_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"cannot use the device's certificates beside {files.key_file}: {error}") from error
-        return urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), _NoRedirection(), urllib.request.HTTPSHandler(context=context)
-        )
+        return https.opener(self._files.ca_file, self._files.certificate_file, self._files.key_file)
 
     def _body(self, answer: IO[bytes]) -> bytes:
         data = b""
@@ -119,24 +109,17 @@ class Gateway:
             with error:
                 raise self._refusal(error, request.selector) from error
         except _LOST as error:
-            reason = getattr(error, "reason", error)
-            raise EnrolmentError(
-                f"{self._url} cannot be asked: {reason}; check gateway.url, this clock and the gateway's firewall"
-            ) from error
+            found = getattr(error, "reason", error)
+            reason = https.reason(found if isinstance(found, OSError) else error, self._files.ca_file)
+            raise EnrolmentError(f"{self._url} cannot be asked: {reason}") from error
         with answer:
             yield answer
 
     def _refusal(self, error: urllib.error.HTTPError, path: str) -> EnrolmentError | FetchError:
-        said = f"{self._url}{path.partition('?')[0]} answers {error.code} {error.reason}"
+        words = https.said(error)
+        said = f"{self._url}{path.partition('?')[0]} answers {error.code}, {words or error.reason}"
         if error.code == http.client.NOT_FOUND and path.startswith("/v1/bundles/"):
             return FetchError(f"{said}: the gateway has no such bundle; put it into the fleet's folder of releases")
         if error.code in _FOR_GOOD:
-            return RefusedError(f"{said}: update the gateway, or this board")
-        if error.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-            return EnrolmentError(f"{said}: is this device enrolled, and its certificate neither expired nor revoked?")
-        return EnrolmentError(f"{said}: try again later")
-
-
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """None makes an error of a redirection."""
+            return RefusedError(said if words else f"{said}: update the gateway, or this board")
+        return EnrolmentError(said if words else f"{said}: try again later")

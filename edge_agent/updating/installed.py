@@ -1,18 +1,19 @@
-"""The releases of this board, as `edge_agent.releases` keeps them."""
+"""The releases of this board, as `edge_agent.releases` keeps them, or the agent of its Debian package."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 
 from edge_agent.releases import store
 from edge_agent.releases.change import Changer
-from edge_agent.releases.layout import Board
+from edge_agent.releases.layout import BY_APT, Board
 from edge_agent.releases.limits import Limits
-from edge_agent.releases.service_manager import service_manager
+from edge_agent.releases.service_manager import ServiceManager, service_manager
 from edge_agent.updating.releases import Change, Releases
-from edge_agent.wire.errors import StoreError
+from edge_agent.wire.errors import ReleaseError, StoreError
 from edge_agent.wire.folder_lock import only_one
 
 SPOOL = "spool"
@@ -26,6 +27,10 @@ def board_releases(prefix: Path, idle_s: float, steady_s: float) -> Iterator[tup
         StoreError: no release is installed there, or another installer or updater is at work.
     """
     board = Board(prefix.resolve())
+    if board.packaged:
+        with only_one(board.var / SPOOL, "updater"):
+            yield _Packaged(board, service_manager(board)), board.var / SPOOL
+        return
     if store.current(board) is None:
         raise StoreError(f"no release is installed in {board.home}: run the installer of your gateway first")
     with only_one(board.home, "installer or updater"):
@@ -34,6 +39,8 @@ def board_releases(prefix: Path, idle_s: float, steady_s: float) -> Iterator[tup
 
 class _Installed:
     """Fills `Releases`."""
+
+    fixed = ""
 
     def __init__(self, changer: Changer) -> None:
         self._changer = changer
@@ -55,11 +62,45 @@ class _Installed:
 
     @contextmanager
     def agent_stopped(self) -> Iterator[None]:
-        manager = self._changer.manager
-        ran = manager.process() is not None
-        manager.stop()
-        try:
+        with _stopped(self._changer.manager):
             yield
-        finally:
-            if ran:
-                manager.start()
+
+
+class _Packaged:
+    """Fills `Releases` with the one version that apt has installed."""
+
+    fixed = BY_APT
+
+    def __init__(self, board: Board, manager: ServiceManager) -> None:
+        self._board = board
+        self._manager = manager
+
+    def version(self) -> str:
+        for found in distributions(name="rankfleet", path=[str(self._board.package)]):
+            return found.version
+        raise StoreError(f"{self._board.package} does not say its version: apt install --reinstall rankfleet-agent")
+
+    def install(self, bundle: Path) -> Change:
+        raise ReleaseError(BY_APT)
+
+    def go_back(self) -> Change:
+        raise ReleaseError(BY_APT)
+
+    def recover(self) -> Change | None:
+        return None
+
+    @contextmanager
+    def agent_stopped(self) -> Iterator[None]:
+        with _stopped(self._manager):
+            yield
+
+
+@contextmanager
+def _stopped(manager: ServiceManager) -> Iterator[None]:
+    ran = manager.process() is not None
+    manager.stop()
+    try:
+        yield
+    finally:
+        if ran:
+            manager.start()

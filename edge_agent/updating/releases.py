@@ -22,6 +22,10 @@ class Change(Protocol):
 class Releases(Protocol):
     """The releases of one board. Every method raises RankfleetError where nothing was changed."""
 
+    @property
+    def fixed(self) -> str:
+        """Why no release can be installed on this board, ever; empty where one can."""
+
     def version(self) -> str:
         """The version of the current release."""
 

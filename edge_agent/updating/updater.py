@@ -38,7 +38,7 @@ _MOST_MANIFEST_BYTES = 2**20
 class Result:
     """How a run went, for the journal: `nothing` to do, `postponed` to the next run, or what was reported."""
 
-    kind: Literal["nothing", "postponed", "installed", "returned", "failed"]
+    kind: Literal["nothing", "postponed", "installed", "returned", "failed", "unfit"]
     text: str
 
 
@@ -148,6 +148,8 @@ class Updater:
             return "failed", str(error)
 
     def _install_agent(self, order: ReleaseOrder) -> tuple[Reported, str]:
+        if self.releases.fixed:
+            return "unfit", self.releases.fixed
         version = self.releases.version()
         if parse_version(order.version) <= parse_version(version):
             return "failed", f"refused: {order.version} is not newer than {version}, which runs"

@@ -14,15 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from .lean import without_proxies
 from .link import LOGGER, Connected, Event, Received, Will
 from .tcp_traffic import TcpTraffic
 from .tls import TlsFiles, refusal
+
+with without_proxies():
+    import paho.mqtt.client as paho
 
 QUEUED_MESSAGES = 256
 """Messages that may wait for the broker's acknowledgement before `publish` answers False."""

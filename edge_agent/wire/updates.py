@@ -16,11 +16,14 @@ from .errors import ProtocolError
 from .malformed import MALFORMED
 
 Kind = Literal["agent", "pack"]
-Reported = Literal["installed", "returned", "failed"]
+Reported = Literal["installed", "returned", "failed", "unfit"]
+"""`unfit`: no release can be installed on this board, since something else manages its agent."""
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 # The name becomes a part of an address and is shown to people: never a path.
 BundleName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")]
 Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$", max_length=64)]
+# Beyond what SQLite keeps, a number would end the gateway's answer.
+RolloutNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 MOST_BUNDLE_BYTES = 4 * 2**30
 MOST_REASON_CHARACTERS = 1000
@@ -45,7 +48,7 @@ class ReleaseOrder(msgspec.Struct, frozen=True):
     bytes: Annotated[int, Meta(ge=1, le=MOST_BUNDLE_BYTES)]
     version: Word
     kind: Kind
-    rollout: Annotated[int, Meta(ge=1)]
+    rollout: RolloutNumber
     """Number of the rollout, which the report says again."""
     returns: bool = False
     """The board is to leave this release for the one before it; it need not download anything."""
@@ -66,7 +69,7 @@ class UpdateReport(msgspec.Struct, frozen=True):
     machine: Word
     python: Word
     release: BundleName
-    rollout: Annotated[int, Meta(ge=1)]
+    rollout: RolloutNumber
     outcome: Reported
     reason: Annotated[str, Meta(max_length=MOST_REASON_CHARACTERS)] = ""
 

@@ -118,7 +118,7 @@ def served(simulated: Simulated, token: str) -> Iterator[str]:
         lambda shown: admin_token.digest(shown) == digest, _no_desk, _no_order, lambda: datetime.now(timezone.utc),
         (HOST,), False, "rankfleet-simulated",
     )  # fmt: skip
-    server = HttpsServer(application(parts), lambda: None, HOST, 0, PAGE)
+    server = HttpsServer(application(parts), None, HOST, 0, PAGE)
     server.start()
     try:
         yield f"http://{HOST}:{server.port}"

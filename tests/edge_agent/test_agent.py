@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,11 @@ import pytest
 
 from edge_agent import session
 from edge_agent.agent import Agent
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, LocalTrainingSettings, MemorySettings
+from edge_agent.service.busy import BUSY, is_held
+from edge_agent.service.notify import Notifier
+from edge_agent.service.reload import Change, merge
+from edge_agent.service.service import Service
 from edge_agent.store import Store
 from edge_agent.wire import frame, link, replay, topics
 from edge_agent.wire import messages as m
@@ -56,8 +62,9 @@ def make_settings(folder: Path) -> AgentConfig:
 class AgentThread:
     """An agent that runs in a thread of its own, as a process would: its store is opened there too."""
 
-    def __init__(self, broker: MemoryBroker, settings: AgentConfig) -> None:
+    def __init__(self, broker: MemoryBroker, settings: AgentConfig, service: Service | None = None) -> None:
         self.error: BaseException | None = None
+        self._service = service
         self._broker = broker
         self._settings = settings
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -67,7 +74,7 @@ class AgentThread:
         try:
             store = Store(self._settings.state_dir / "agent.db")
             try:
-                Agent(self._settings, store, self._connect).run()
+                Agent(self._settings, store, self._connect, self._service).run()
             finally:
                 store.close()
         except BaseException as error:
@@ -526,3 +533,71 @@ def test_a_capabilities_file_without_the_device_is_named(start: Start, gateway: 
     assert gateway.hears_unless(m.Ready, lambda: agent.ended) is None
     with pytest.raises(ConfigError, match="has no capability of pi-1"):
         agent.ends()
+
+
+def test_an_agent_is_busy_from_its_plan_until_its_update_was_taken(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    """Whoever updates the agent waits for that."""
+    lock = tmp_path / "state" / BUSY
+    start()
+    gateway.welcomes()
+    assert not is_held(lock)
+    gateway.say(plan_for(seed_state()))
+    gateway.hears(m.Progress)
+    assert is_held(lock)
+    offer = gateway.hears(m.Offer)
+    assert is_held(lock)
+    gateway.say(m.Acknowledged(1, offer.update.sha256))
+    limit_s = time.monotonic() + PATIENCE_S
+    while is_held(lock):
+        assert time.monotonic() < limit_s
+
+
+class Reloads(Service):
+    """A service whose signal a test sends: it hands over the settings that are put into `new`."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir, Notifier({}))
+        self.new: AgentConfig | None = None
+
+    def reloaded(self, old: AgentConfig, check: Callable[[AgentConfig], object]) -> Change | None:
+        new, self.new = self.new, None
+        if new is None:
+            return None
+        check(new)
+        return merge(old, new)
+
+
+def test_other_data_and_another_budget_are_said_and_used_without_a_restart(
+    broker: MemoryBroker, gateway: Gateway, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(make_settings(tmp_path), capability=None, memory=MemorySettings(2**30))
+    service = Reloads(tmp_path / "state")
+    agent = AgentThread(broker, settings, service)
+    before = gateway.welcomes()
+    service.new = msgspec.structs.replace(
+        settings, data=write_data(tmp_path / "more.jsonl", 2 * EXAMPLES), memory=MemorySettings(2**29)
+    )
+    ready = gateway.hears(m.Ready)
+    while ready == before:  # said again meanwhile
+        ready = gateway.hears(m.Ready)
+    assert (ready.examples + ready.holdout, ready.capability.budget_bytes) == (2 * EXAMPLES, 2**29)
+    assert ready.capability.cost != before.capability.cost, "measured again"
+    gateway.say(m.Leave("the test is over"))
+    agent.ends()
+
+
+def test_settings_that_nothing_is_measured_with_change_without_a_word(
+    broker: MemoryBroker, gateway: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rankfleet.agent")
+    settings, service = make_settings(tmp_path), Reloads(tmp_path / "state")
+    agent = AgentThread(broker, settings, service)
+    gateway.welcomes()
+    service.new = msgspec.structs.replace(settings, training=LocalTrainingSettings(checkpoint_s=1.0))
+    gateway.say(plan_for(seed_state()))
+    gateway.hears(m.Offer)
+    assert sum("-> measuring" in line for line in caplog.messages) == 1
+    gateway.say(m.Leave("the test is over"))
+    agent.ends()

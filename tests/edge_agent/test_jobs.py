@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge_agent import jobs
+from edge_agent.service import patience
 from edge_agent.store import Store
 from edge_agent.wire import codec
 from edge_agent.wire import messages as m
@@ -83,7 +85,7 @@ def test_a_round_leaves_an_update_that_the_coordinator_can_read(
     assert (update.round, update.version, update.examples) == (1, 0, measured.examples)
     report = msgspec.msgpack.decode(outgoing.report, type=m.RoundReport)
     assert (report.steps, report.holdout_total) == (3, measured.holdout)
-    assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "compress"]
+    assert [phase.name for phase in report.phases] == ["load", "evaluate", "train", "score", "compress"]
     assert report.peak_rss_bytes > report.peak_anonymous_bytes > terms.supervisor_bytes
 
 
@@ -292,6 +294,23 @@ def test_a_killed_trainer_is_a_failure_that_names_the_likely_cause(tmp_path: Pat
     while line is None:
         line = runner.poll()
     assert isinstance(line, jobs.Failure) and line.killed and "killed by signal 9" in line.reason
+    assert runner.poll() is None
+
+
+def test_a_trainer_that_hangs_is_ended_and_may_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "STILL_S", 1.0)
+    monkeypatch.setattr(jobs, "LOOK_EVERY_S", 0.1)
+    runner, process = started(make_terms(tmp_path))
+    process.send_signal(signal.SIGSTOP)
+    failure, limit_s = None, time.monotonic() + PATIENCE_S
+    while failure is None and time.monotonic() < limit_s:
+        failure = runner.poll()
+        time.sleep(0.01)
+    assert isinstance(failure, jobs.Failure) and failure.killed
+    assert "used no processor time" in failure.reason
+    assert process.poll() is not None
     assert runner.poll() is None
 
 

@@ -53,7 +53,7 @@ def test_the_sampler_follows_by_itself_and_keeps_each_highest() -> None:
 
 
 def test_a_tree_counts_its_children_while_they_live() -> None:
-    me = psutil.Process()
+    me = os.getpid()
     before = memory.tree(me)
     child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -65,7 +65,7 @@ def test_a_tree_counts_its_children_while_they_live() -> None:
 
 
 def test_a_process_alone_is_part_of_its_tree() -> None:
-    own, tree = memory.own(), memory.tree(psutil.Process())
+    own, tree = memory.own(), memory.tree(os.getpid())
     assert 0 < own.anonymous_bytes <= own.rss_bytes <= tree.rss_bytes * 1.1
 
 
@@ -125,7 +125,7 @@ def test_the_high_water_mark_is_never_below_what_is_used_now() -> None:
 
 @pytest.mark.skipif(not psutil.LINUX, reason="only Linux tells PSS and USS")
 def test_what_is_its_own_is_less_than_its_share_is_less_than_all() -> None:
-    me = psutil.Process()
+    me = os.getpid()
     proportional = memory.proportional(me)
     assert proportional is not None
     assert 0 < proportional.uss_bytes <= proportional.pss_bytes <= 1.1 * memory.tree(me).rss_bytes
@@ -133,7 +133,7 @@ def test_what_is_its_own_is_less_than_its_share_is_less_than_all() -> None:
 
 def test_what_no_count_of_a_process_shows_can_be_counted_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_BESIDE", [])
-    before, child = memory.own(), psutil.Process(os.getppid())
+    before, child = memory.own(), os.getppid()
     of_another = memory.tree(child).anonymous_bytes - memory.own().anonymous_bytes
 
     def held_bytes() -> int:
@@ -143,7 +143,7 @@ def test_what_no_count_of_a_process_shows_can_be_counted_with_it(monkeypatch: py
     memory.count_beside(held_bytes)
     now = memory.own()
     assert 2**40 <= now.anonymous_bytes < 2**40 + before.anonymous_bytes + LARGE_BYTES
-    assert now.rss_bytes > 2**40 and memory.tree(psutil.Process()).anonymous_bytes > 2**40
+    assert now.rss_bytes > 2**40 and memory.tree(os.getpid()).anonymous_bytes > 2**40
     assert memory.tree(child).anonymous_bytes < 2**41 + of_another, "once, and of this process alone"
     with PeakSampler() as sampler:
         assert sampler.peak().anonymous_bytes > 2**40

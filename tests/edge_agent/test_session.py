@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_agent import session_events as ev
-from edge_agent.session import HELLO_AGAIN_S, MOST_RESTARTS, OFFER_AGAIN_S, READY_AGAIN_S, Phase, State, advance
+from edge_agent.session import (
+    HELLO_AGAIN_S,
+    IN_A_ROUND,
+    MOST_RESTARTS,
+    OFFER_AGAIN_S,
+    READY_AGAIN_S,
+    Phase,
+    State,
+    advance,
+)
 from edge_agent.wire import messages as m
 from tests.wire.examples import CAPABILITY, FROM_COORDINATOR, REPORT, SHA, TRAINING
 
@@ -131,13 +140,21 @@ class Interleavings(RuleBasedStateMachine):
     def final(self, ahead: int) -> None:
         self.feed(final_of(max(0, self.state.version + ahead)))
 
+    @rule()
+    def reconfigure(self) -> None:
+        idle, at_work = self.state.phase is Phase.IDLE, self.state.phase in IN_A_ROUND
+        phase = self.state.phase
+        self.feed(ev.Reconfigured())
+        assert self.state.phase is (Phase.MEASURING if idle else phase)
+        assert self.state.outdated is at_work, "a round ends as it began, and then the device is measured again"
+
     @precondition(lambda self: self.outbox is not None)
     @rule()
     def acknowledge(self) -> None:
         offer, offering = self.outbox, self.state.phase is Phase.OFFERING
         assert offer is not None
         self.feed(m.Acknowledged(offer.round, offer.update.sha256))
-        assert (self.state.phase is Phase.IDLE and self.outbox is None) or not offering
+        assert (self.state.phase in (Phase.IDLE, Phase.MEASURING) and self.outbox is None) or not offering
 
     @rule()
     def acknowledge_another(self) -> None:
@@ -200,6 +217,10 @@ class Interleavings(RuleBasedStateMachine):
         assert type(self.fetch) is FETCHES.get(self.state.phase, type(None))
 
     @invariant()
+    def an_idle_device_is_as_it_said(self) -> None:
+        assert self.state.phase is not Phase.IDLE or not self.state.outdated
+
+    @invariant()
     def what_is_said_is_what_is_held(self) -> None:
         assert self.state.ready is None or self.state.ready.version == self.state.version
         if self.state.phase is Phase.OFFERING:
@@ -253,6 +274,16 @@ TRANSITIONS = {
         replace(MEASURING, offer=offer_of(plan_of(0))), MEASURED, Phase.OFFERING,
         (READY, ev.Send(offer_of(plan_of(0)))),
     ),
+    "gets other settings": (idle(), ev.Reconfigured(), Phase.MEASURING, (ev.Measure(WELCOME),)),
+    "gets other settings while it measures": (
+        MEASURING, ev.Reconfigured(), Phase.MEASURING, (ev.StopJob(), ev.Measure(WELCOME)),
+    ),
+    "gets other settings in a round": (training(), ev.Reconfigured(), Phase.TRAINING, ()),
+    "got other settings in the round before": (
+        replace(offering(), outdated=True), m.Acknowledged(1, offer_of(plan_of(0)).update.sha256), Phase.MEASURING,
+        (ev.Settle(1), ev.Measure(WELCOME)),
+    ),
+    "gets other settings before it was measured": (FETCHING, ev.Reconfigured(), Phase.FETCHING, ()),
     "cannot measure": (
         MEASURING, ev.JobFailed("no data"), Phase.DONE, (ev.Send(m.Declined(0, "no data", None)), ev.Exit("no data")),
     ),

@@ -32,10 +32,12 @@ from edge_agent.wire.container import HEADER_BYTES, Kind, unseal
 from edge_agent.wire.quantise import SCHEMES
 from edge_agent.wire.ranks import HEAD
 from edge_agent.wire.rowset import quantise_rows, write
+from edge_agent.wire.updates import Orders, ReleaseOrder, UpdateReport
 from tests.coordinator.enrolment.fleets import BoardKey
 from tests.fuzz.disk import MANIFEST, PREFIX_TOKENS
 from tests.fuzz.network import BODY_LIMIT_BYTES, CHUNK_BYTES, LAYOUT, OBJECT, STATISTICS
 from tests.fuzz.targets import CORPUS
+from tests.fuzz.updates import RELEASE
 from tests.wire.examples import BOTH_WAYS, CAPABILITY, FROM_AGENT, FROM_COORDINATOR, REPORT
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -80,7 +82,7 @@ target = "auto"
 
 def seeds() -> dict[str, list[bytes]]:
     """Inputs by target."""
-    found = {**_network(), **_disk(), **_stored()}
+    found = {**_network(), **_disk(), **_stored(), **_updates()}
     return {**found, "closing": found["update-body"], "head-start": found["statistics-body"]}
 
 
@@ -164,6 +166,23 @@ def _stored() -> dict[str, list[bytes]]:
         "prefix": [_prefix()],
         "database": [_database(welcome)],
         "coordinator-database": [_coordinator_database()],
+    }
+
+
+def _updates() -> dict[str, list[bytes]]:
+    bundle = RELEASE.bundles[0]
+    order = ReleaseOrder(bundle.name, bundle.sha256, bundle.size_bytes, RELEASE.version, RELEASE.kind, 1)
+    report = UpdateReport("1.1", "aarch64", "3.11", bundle.name, 1, "installed")
+    reports = [
+        msgspec.json.encode(one)
+        for one in (report, msgspec.structs.replace(report, outcome="failed", reason="no room"))
+    ]
+    return {
+        "orders": [msgspec.json.encode(Orders(release=order)), msgspec.json.encode(Orders(renew=True))],
+        "release-report": reports,
+        "question": [b"version=1.0&machine=aarch64&python=3.11"],
+        "spooled-order": [msgspec.json.encode(order)],
+        "spooled-report": reports,
     }
 
 

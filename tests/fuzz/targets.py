@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from edge_agent.wire import errors
 from edge_agent.wire.container import Kind
-from tests.fuzz import disk, enrolment, network
+from tests.fuzz import disk, enrolment, network, updates
 from tests.fuzz.mutations import Encoding
 
 Decode = Callable[[bytes], None]
@@ -98,6 +98,11 @@ TARGETS: dict[str, Target] = {
     "stored-record": Target(disk.stored_row(_folder("stored-record"), disk.stored_record), _STORE, 0.2, "json"),
     "outbox": Target(disk.outbox(_folder("outbox")), _STORE, 0.1, "msgpack"),
     "enrolment": Target(enrolment.submission(_folder("enrolment")), (errors.EnrolmentError,), 0.02, "json"),
+    "orders": Target(updates.orders, (errors.ProtocolError,), 0.5, "json"),
+    "release-report": Target(updates.report(_folder("release-report")), (errors.EnrolmentError,), 0.02, "json"),
+    "question": Target(updates.question(_folder("question")), (errors.EnrolmentError,), 0.02),
+    "spooled-order": Target(updates.spooled_order(_folder("spooled-order")), _STORE, 0.1, "json"),
+    "spooled-report": Target(updates.spooled_report(_folder("spooled-report")), _STORE, 0.1, "json"),
     "trainer-line": Target(disk.trainer_line, (), 0.3, "json"),
     "prefix": Target(disk.prefix(_folder("prefix")), (), 0.05),
     "database": Target(disk.database(_folder("database")), _STORE, 0.02),

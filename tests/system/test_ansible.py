@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.board.deb import ROOT
+from deploy.board import deb
+from deploy.board.own_wheel import CLONE
+from tests.bundle_gateway import script
 from tests.debian_tree import Tree, fresh_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-ANSIBLE = ROOT / "deploy" / "board" / "ansible"
+ANSIBLE = CLONE / "deploy" / "board" / "ansible"
 GATEWAY = {"rankfleet_agent_gateway_url": "https://192.0.2.1:8443", "rankfleet_agent_installer_sha256": "0" * 64}
 ONE_PART = """\
 - hosts: all
@@ -88,6 +90,12 @@ def test_a_system_that_is_too_old_is_refused_by_name(tree: Tree) -> None:
     assert status != 0 and "Debian 11" in said and "64-bit Raspberry Pi OS" in said, said
 
 
+def test_a_board_with_the_debian_package_is_left_to_apt(tree: Tree) -> None:
+    (tree.root / "usr/lib/rankfleet-agent").mkdir()
+    status, said = _play(tree, GATEWAY)
+    assert status != 0 and "which apt keeps" in said and _changed(said) == 0, said
+
+
 def test_the_memory_control_group_is_turned_on_once(tree: Tree) -> None:
     for changed in (1, 0):
         status, said = _one_part(tree, "board.yml", GATEWAY)
@@ -99,7 +107,7 @@ def test_the_memory_control_group_is_turned_on_once(tree: Tree) -> None:
 def test_settings_are_placed_above_the_tables_once_and_changed_in_place(tree: Tree) -> None:
     config = tree.root / "etc/rankfleet/agent.toml"
     config.parent.mkdir()
-    example = (ROOT / "deploy/board/debian/agent.toml").read_text()
+    example = deb.example()
     config.write_text(example)
     for threads, changed in ((2, 1), (2, 0), (3, 1)):
         settings = {"rankfleet_agent_settings": {"threads": threads, "products": "int8"}}
@@ -113,7 +121,6 @@ def test_settings_are_placed_above_the_tables_once_and_changed_in_place(tree: Tr
 
 def test_the_role_installs_from_a_bundle_and_changes_nothing_when_it_runs_again(tree: Tree) -> None:
     bundle = pytest.importorskip("deploy.board.bundle", reason="NOT TESTED: this version makes no bundles")
-    installer = pytest.importorskip("deploy.board.installer")
     wheels = pytest.importorskip("deploy.board.wheels")
     certificate = tree.root / "root/ca.pem"
     subprocess.run(
@@ -121,8 +128,8 @@ def test_the_role_installs_from_a_bundle_and_changes_nothing_when_it_runs_again(
          "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
-    fleet = installer.Fleet(certificate.read_text(), "https://192.0.2.1:8443", "workshop")
-    bundle.make(bundle.Order(wheels.Target("x86_64", "3.11"), fleet=fleet), tree.root / "root/stick")
+    installer = script("https://192.0.2.1:8443", certificate.read_bytes()).encode()
+    bundle.make(bundle.Order(wheels.Target("x86_64", "3.11"), installer=installer), tree.root / "root/stick")
     variables = {
         "rankfleet_agent_bundle_dir": "/root/stick",
         "rankfleet_agent_budget_mib": 256,

@@ -42,8 +42,9 @@ PROTOCOL_99 = """
 import sys
 from edge_agent.wire import frame, messages
 messages.PROTOCOL = frame.PROTOCOL = 99
-from deploy.cli.main import main
-sys.exit(main({arguments!r}))
+from pathlib import Path
+from edge_agent.__main__ import main
+sys.exit(main(Path({config!r})))
 """
 
 
@@ -255,7 +256,7 @@ def test_a_second_coordinator_in_one_run_folder_is_refused(tmp_path: Path) -> No
 
 def test_an_agent_of_another_protocol_version_is_told_so_on_both_sides(waiting: Fleet) -> None:
     write_rows(waiting.data("pi-2"), toy_rows(1))
-    code = PROTOCOL_99.format(arguments=["agent", "run", str(waiting.agent_config("pi-2"))])
+    code = PROTOCOL_99.format(config=str(waiting.agent_config("pi-2")))
     agent = waiting.start_python("pi-2", code)
     assert_fails(agent, "protocol 99", f"the other side {m.PROTOCOL}", "update")
     refused = wait_event(waiting.coordinator, events.Refused, lambda event: "protocol" in event.reason)

@@ -4,23 +4,52 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import struct
 import subprocess
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deploy.board import agent_tree, wheels
+from deploy.board.wheels import Target
 from deploy.cli.main import main
+from tests.brokers import require_mosquitto
+from tests.bundles import small_bundle
 from tests.debian_tree import Tree, fresh_tree
+from tests.models import tiny_pack
+from tests.system.sites import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 AGENT = "rankfleet-agent"
 LIBRARY = "usr/lib/rankfleet-agent"
+CONFIG = "/etc/rankfleet/agent.toml"
+AS_AGENT = ("setpriv", "--reuid", "rankfleet", "--regid", "rankfleet", "--clear-groups", "--")
+_UNCHECKED = ssl._create_unverified_context()  # as the pasted line fetches it, which has the script's checksum
 ELF_MACHINES = {"arm64": 183, "amd64": 62}
 """e_machine of ELF: EM_AARCH64 and EM_X86_64."""
 AFTER_APT = ("var/cache/", "var/lib/apt/", "var/lib/dpkg/", "var/log/", "root/")
 """What apt and dpkg write for themselves, and where the tests put packages."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wheels_are_fetched_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """That the package index keeps what it has is a condition of the same bytes."""
+    kept: dict[Target, Path] = {}
+
+    def collect(own: Path, target: Target, constraints: Path, folder: Path) -> list[Path]:
+        if target not in kept:
+            kept[target] = tmp_path_factory.mktemp("wheels")
+            wheels.collect(own, target, constraints, kept[target])
+        return [Path(shutil.copy(wheel, folder)) for wheel in sorted(kept[target].glob("*.whl"))]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent_tree, "collect", collect)
+        yield
 
 
 def _build(out: Path, target: str) -> Path:
@@ -53,6 +82,16 @@ def tree(tmp_path: Path) -> Tree:
     return fresh_tree(tmp_path / "tree")
 
 
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    require_mosquitto()
+    made = Site(tmp_path)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
 def _field(package: Path, name: str) -> str:
     done = subprocess.run(["dpkg-deb", "-f", str(package), name], capture_output=True, text=True, check=True)
     return done.stdout.strip()
@@ -66,10 +105,13 @@ def _apt_install(tree: Tree, package: Path, name: str = "agent.deb") -> str:
 def _configure(tree: Tree) -> None:
     """As a technician would, after the example; the broker's port is one that nobody listens on."""
     example = (tree.root / f"usr/share/doc/{AGENT}/examples/agent.toml").read_text()
-    text = example.replace("gateway.example.org", "127.0.0.1").replace("port = 1883", "port = 1")
+    text = example.replace("gateway.example.org", "127.0.0.1").replace("port = 8883", "port = 1")
     (tree.root / "etc/rankfleet/agent.toml").write_text(text)
     (tree.root / "var/lib/rankfleet/data/texts.jsonl").write_text('{"text": "a pump that leaks", "label": "pump"}\n')
-    (tree.root / "var/lib/rankfleet/identity/password").write_text("secret\n")
+
+
+def _findings(said: str) -> dict[str, dict[str, Any]]:
+    return {one["check"]: one for one in map(json.loads, said.splitlines())}
 
 
 @pytest.mark.parametrize("architecture", ["amd64", "arm64"])
@@ -113,33 +155,77 @@ def test_the_same_sources_make_the_same_bytes(amd64: Path, tmp_path: Path) -> No
 
 def test_apt_installs_an_agent_that_runs(amd64: Path, tree: Tree) -> None:
     said = _apt_install(tree, amd64)
-    assert "waits for its configuration" in said and "agent doctor /etc/rankfleet/agent.toml" in said
+    assert "waits for its fleet" in said and "agent doctor /etc/rankfleet/agent.toml" in said
     assert (
         tree.run("rankfleet", "--version").stdout.strip() == f"rankfleet {_field(amd64, 'Version').partition('+')[0]}"
     )
     assert "rankfleet agent" in tree.run("rankfleet", "--help").stdout
-    enabled = tree.root / "etc/systemd/system/multi-user.target.wants/rankfleet-agent.service"
-    assert enabled.is_symlink()
-    folders = tree.run("sh", "-c", "cd /var/lib/rankfleet && stat -c '%a %U:%G %n' identity state data").stdout
+    wanted = tree.root / "etc/systemd/system"
+    assert (wanted / "multi-user.target.wants/rankfleet-agent.service").is_symlink()
+    assert (wanted / "timers.target.wants/rankfleet-update.timer").is_symlink()
+    folders = tree.run("sh", "-c", "cd /var/lib/rankfleet && stat -c '%a %U:%G %n' identity state data spool").stdout
     assert folders.splitlines() == [
         "700 rankfleet:rankfleet identity",
         "700 rankfleet:rankfleet state",
         "750 rankfleet:rankfleet data",
+        "700 root:root spool",
     ]
     assert "Configuration file" not in said
-    assert tree.run("systemd-analyze", "verify", "--man=no", "rankfleet-agent.service").stdout == ""
+    units = ("rankfleet-agent.service", "rankfleet-update.service", "rankfleet-update.timer")
+    assert tree.run("systemd-analyze", "verify", "--man=no", *units).stdout == ""
 
 
 def test_the_installed_agent_passes_its_engine_check_as_its_own_user(amd64: Path, tree: Tree) -> None:
     _apt_install(tree, amd64)
     _configure(tree)
     tree.run("chown", "-R", "rankfleet:", "/var/lib/rankfleet/identity", "/var/lib/rankfleet/data")
-    as_agent = ("setpriv", "--reuid", "rankfleet", "--regid", "rankfleet", "--clear-groups", "--")
-    done = tree.run(*as_agent, "rankfleet", "agent", "doctor", "--json", "/etc/rankfleet/agent.toml", check=False)
-    found = {one["check"]: one for one in map(json.loads, done.stdout.splitlines())}
+    done = tree.run(*AS_AGENT, "rankfleet", "agent", "doctor", "--json", CONFIG, check=False)
+    found = _findings(done.stdout)
     assert found["engine"]["level"] == "ok" and found["engine"]["found"].startswith("ONNX Runtime 1.25")
     assert found["disk"]["level"] == "ok" and found["data"]["level"] == "ok"
     assert done.returncode == 1 and found["broker"]["level"] == "failure"
+
+
+def test_it_joins_by_the_gateways_installer_and_takes_renewals_and_packs_but_no_release(
+    amd64: Path, tree: Tree, site: Site, tmp_path: Path
+) -> None:
+    _apt_install(tree, amd64)
+    fetched = urllib.request.urlopen(f"{site.url}/v1/install.sh", context=_UNCHECKED)
+    (tree.root / "root/install.sh").write_bytes(fetched.read())
+    (tmp_path / "names").write_text("pi-1\n")
+    site.operator("preapprove", str(tmp_path / "names"))
+    said = tree.run(
+        "sh", "/root/install.sh", "--token", str(site.operator("token")["token"]), "--device", "pi-1"
+    ).stdout
+    assert "pi-1 is a member of the fleet" in said and not (tree.root / "opt/rankfleet").exists()
+    identity = tree.root / "var/lib/rankfleet/identity"
+    assert tree.run("stat", "-L", "-c", "%a %U", "/var/lib/rankfleet/identity/device.key").stdout == "600 rankfleet\n"
+    done = tree.run(*AS_AGENT, "rankfleet", "agent", "doctor", "--json", CONFIG, check=False)
+    assert _findings(done.stdout)["broker"]["level"] == "ok", done.stdout
+
+    assert "is to stay" in tree.run("rankfleet", "agent", "update", CONFIG).stdout
+    before = (identity / "device.pem").read_bytes()
+    site.operator("rotate", "pi-1")
+    assert "is to stay" in tree.run("rankfleet", "agent", "update", CONFIG).stdout
+    assert (identity / "device.pem").read_bytes() != before
+
+    newer = small_bundle(tmp_path, "99.0", python="3.11")
+    site.operator("update", "start", "--release", str(newer), "--canary", "1")
+    assert "agent 99.0: unfit (managed by apt" in tree.run("rankfleet", "agent", "update", CONFIG).stdout
+    site.operator("update", "start", "--pack", str(tiny_pack()))
+    assert ": installed" in tree.run("rankfleet", "agent", "update", CONFIG).stdout
+    (pack,) = (tree.root / "var/lib/rankfleet/state/packs").iterdir()
+    assert tree.run("stat", "-c", "%U", f"/var/lib/rankfleet/state/packs/{pack.name}").stdout == "rankfleet\n"
+
+
+def test_the_package_is_refused_where_the_installers_agent_is(amd64: Path, tree: Tree) -> None:
+    release = tree.root / "opt/rankfleet/current"
+    release.parent.mkdir(parents=True)
+    release.symlink_to("releases/1.0")
+    shutil.copy(amd64, tree.root / "root/agent.deb")
+    done = tree.run("apt-get", "install", "--yes", "/root/agent.deb", check=False)
+    assert done.returncode != 0 and "rankfleet agent uninstall --keep-data" in done.stdout
+    assert not (tree.root / LIBRARY).exists()
 
 
 def test_modules_of_the_current_folder_are_not_taken_for_the_agents(amd64: Path, tree: Tree) -> None:
@@ -177,7 +263,7 @@ def test_an_upgrade_keeps_what_the_agent_has_and_nothing_of_its_old_files(
     tree.run("rankfleet", "--version")
     tree.run("python3", "-c", "import sys; sys.path.insert(0, '/usr/lib/rankfleet-agent'); import gone_by_now")
     said = _apt_install(tree, amd64)
-    assert "nothing was started" in said and "waits for its configuration" not in said
+    assert "nothing was started" in said and "waits for its fleet" not in said
     assert tree.run("dpkg-query", "-W", "-f", "${Version}", AGENT).stdout == _field(amd64, "Version")
     assert not list((tree.root / LIBRARY).rglob("*gone_by_now*"))
     assert (tree.root / "var/lib/rankfleet/data/texts.jsonl").read_text().startswith('{"text"')

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,68 +10,29 @@ from typing import Any
 
 import pytest
 
-from coordinator.enrolment.folder import FleetFolder
-from coordinator.enrolment.founding import opened
-from coordinator.enrolment.opening import Fleet
 from edge_agent.wire.link import Connected
 from edge_agent.wire.mqtt import MqttLink, MqttSettings
 from edge_agent.wire.tls import TlsSettings
-from tests.brokers import free_port, require_mosquitto, wait_for
-from tests.coordinator.enrolment.gates import utc_now
-
-HOST = "127.0.0.1"
-TIMEOUT_S = 60.0
+from tests.brokers import require_mosquitto, wait_for
+from tests.system.sites import HOST, TIMEOUT_S, Site
 
 
-class Site:
-    """A gateway that runs, and the commands of its operator and of a board."""
+class Board:
+    """One that joins a site."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.folder = root / "site"
-        self.board = root / "identity"
-        self.broker_port, self.enrolment_port = free_port(), free_port()
-        ports = ("--broker-port", str(self.broker_port), "--enrolment-port", str(self.enrolment_port))
-        self.done("init", str(self.folder), "--fleet", "site", "--host", HOST, *ports)
-        self.up = self.start("coordinator", "up", str(self.folder))
-        self._wait_served()
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "deploy.cli.main", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-
-    def done(self, *arguments: str) -> str:
-        process = self.start("coordinator", *arguments)
-        out, _ = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == 0, out
-        return out
-
-    def operator(self, command: str, *subject: str) -> Any:
-        return json.loads(self.done(command, *subject, str(self.folder), "--json"))
+    def __init__(self, site: Site, identity: Path) -> None:
+        self.site, self.identity = site, identity
 
     def join(self, token: str) -> subprocess.Popen[str]:
-        ca = self.folder / "authority" / "ca.pem"
-        return self.start(
-            "agent", "join", "--gateway", f"https://{HOST}:{self.enrolment_port}", "--ca", str(ca), "--device", "pi-1",
-            "--identity", str(self.board), "--token", token,
+        return self.site.start(
+            "agent", "join", "--gateway", self.site.url, "--ca", str(self.site.paths.ca_certificate), "--device",
+            "pi-1", "--identity", str(self.identity), "--token", token,
         )  # fmt: skip
 
     def link(self) -> MqttLink:
-        files = TlsSettings(self.folder / "authority" / "ca.pem", self.board / "device.pem", self.board / "device.key")
-        return MqttLink(MqttSettings(HOST, self.broker_port, "pi-1", "pi-1", "", tls=files, first_retry_s=0.1), ())
-
-    def stop(self) -> None:
-        self.up.terminate()
-        self.up.communicate(timeout=TIMEOUT_S)
-
-    def _wait_served(self) -> None:
-        assert self.up.stdout is not None
-        for line in self.up.stdout:
-            if "boards join at" in line:
-                return
-        raise AssertionError("the gateway ended")
+        files = TlsSettings(self.site.paths.ca_certificate, self.identity / "device.pem", self.identity / "device.key")
+        settings = MqttSettings(HOST, self.site.broker_port, "pi-1", "pi-1", "", tls=files, first_retry_s=0.1)
+        return MqttLink(settings, ())
 
 
 @pytest.fixture
@@ -87,9 +45,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         made.stop()
 
 
-def test_a_board_joins_speaks_and_is_put_out(site: Site) -> None:
-    token = _token(site)
-    joining = site.join(token)
+def test_a_board_joins_speaks_and_is_put_out(site: Site, tmp_path: Path) -> None:
+    board = Board(site, tmp_path / "identity")
+    token = str(site.operator("token")["token"])
+    joining = board.join(token)
     waiting: list[Any] = []
     deadline_s = time.monotonic() + TIMEOUT_S
     while not waiting:
@@ -99,7 +58,7 @@ def test_a_board_joins_speaks_and_is_put_out(site: Site) -> None:
     assert site.operator("approve", waiting[0]["id"])["state"] == "approved"
     out, _ = joining.communicate(timeout=TIMEOUT_S)
     assert (joining.returncode, waiting[0]["fingerprint"] in out) == (0, True)
-    link = site.link()
+    link = board.link()
     try:
         wait_for(link, Connected)
         revoked = site.operator("revoke", "pi-1")
@@ -111,13 +70,21 @@ def test_a_board_joins_speaks_and_is_put_out(site: Site) -> None:
             reasons.append("" if event is None or isinstance(event, Connected) else str(event))
     finally:
         link.close()
-    used_up = site.join(token)
+    used_up = board.join(token)
     out, _ = used_up.communicate(timeout=TIMEOUT_S)
     assert (used_up.returncode, "used before" in out) == (1, True), out
 
 
-def _token(site: Site) -> str:
-    """By the service's own way: the line needs an installer, which is the board's matter."""
-    folder = FleetFolder(site.folder)
-    with Fleet(folder, *opened(folder), None, utc_now).desk() as desk:
-        return desk.issue_token(utc_now())
+def test_the_pasted_line_fetches_the_installer_that_it_names(site: Site, tmp_path: Path) -> None:
+    """All of the line but its last command, which needs root and a board."""
+    line, sudo, install = site.done("token", str(site.folder)).strip().partition(" && sudo ")
+    assert sudo and install.startswith("sh rankfleet-install.sh --token ")
+    shell = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": TIMEOUT_S}
+    done = subprocess.run(["sh", "-c", line], check=True, **shell)
+    assert done.stdout == "rankfleet-install.sh: OK\n"
+    told = subprocess.run(["sh", "rankfleet-install.sh", "--help"], check=True, **shell).stdout
+    assert told.startswith("Installs the rankfleet agent of the fleet site on this board.")
+    script = (tmp_path / "rankfleet-install.sh").read_text()
+    assert f"GATEWAY='https://{HOST}:{site.enrolment_port}'" in script
+    assert f"BROKER_PORT='{site.broker_port}'" in script
+    assert site.paths.ca_certificate.read_text() in script

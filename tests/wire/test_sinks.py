@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import shutil
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,7 +102,7 @@ def test_discard_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_too_little_room_is_said_before_anything_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2100))
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2100, f_frsize=1))
     first = FileSink(tmp_path / "object")
     with pytest.raises(StoreError, match=r"2500 bytes are still needed and the disk has 2100 free"):
         first.open(REF)

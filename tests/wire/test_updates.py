@@ -31,6 +31,7 @@ def test_orders_are_read() -> None:
         {"bytes": 2**60},
         {"kind": "kernel"},
         {"rollout": 0},
+        {"rollout": 2**63},
         {"version": "-1; rm"},
     ],
 )

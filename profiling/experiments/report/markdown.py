@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+
+from profiling.table import markdown_table
 
 from .contents import Contents, Section
-from .tables import NOTES, Table, cell_table, made_of, options_table, profile_table, summary_table
+from .tables import NOTES, cell_table, made_of, options_table, profile_table, summary_table
 
 
 def markdown(contents: Contents) -> str:
@@ -20,23 +22,12 @@ def markdown(contents: Contents) -> str:
 def _section(section: Section) -> Iterator[str]:
     group = section.group
     yield from ("", f"## {group.model}, profile {section.key}", "", f"{made_of(group)}.", "")
-    yield from _table(profile_table(group))
+    yield from markdown_table(profile_table(group))
     yield from ("", "### Options", "")
-    yield from _table(options_table(group))
+    yield from markdown_table(options_table(group))
     if section.summaries:
         yield from ("", "### Summary", "")
-        yield from _table(summary_table(section.summaries))
+        yield from markdown_table(summary_table(section.summaries))
     for cell in group.cells:
         yield from ("", f"### {cell.title}", "")
-        yield from _table(cell_table(section.cell_rows(cell)))
-
-
-def _table(table: Table) -> Iterator[str]:
-    yield _line(table.head)
-    yield _line([":--" if place < table.words else "--:" for place in range(len(table.head))])
-    yield from map(_line, table.rows)
-
-
-def _line(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+        yield from markdown_table(cell_table(section.cell_rows(cell)))

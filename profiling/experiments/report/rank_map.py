@@ -24,21 +24,27 @@ _NUMBERED = re.compile(r"^(?:.*?\.)?(\d+)\.(.+)$")
 def rank_map(title: str, results: Sequence[Result]) -> ET.Element:
     """Living ranks by layer (rows, the uppermost on top) and module (columns), after up to six rounds from the first
     to the last; the mean over `results`, which are seeds of one method. The darker, the more."""
-    places = [_place(name) for name in results[0].modules]
+    rounds = chosen_rounds(len(results[0].rounds))
+    maps = [(f"round {number + 1}", _mean_ranks(results, number)) for number in rounds]
+    return draw_maps(title, results[0].modules, maps, _most(results))
+
+
+def draw_maps(title: str, modules: Sequence[str], maps: Sequence[tuple[str, Sequence[float]]], most: int) -> ET.Element:
+    """Named maps side by side, each of the ranks of all `modules`; `most` ranks are the darkest."""
+    places = [_place(name) for name in modules]
     layers = sorted({layer for layer, _ in places}, reverse=True)
     columns = list(dict.fromkeys(column for _, column in places))
-    rounds = chosen_rounds(len(results[0].rounds))
     step = _CELL * len(columns) + _GAP
     names = CHARACTER * max(map(len, columns)) * math.sin(math.radians(_SLOPE)) + _GAP
     root = start_svg(
-        title, LEFT + max(step * len(rounds), 1.3 * CHARACTER * len(title)), _TOP + _CELL * len(layers) + names
+        title, LEFT + max(step * len(maps), 1.3 * CHARACTER * len(title)), _TOP + _CELL * len(layers) + names
     )
-    for place, number in enumerate(rounds):
+    for place, (name, found) in enumerate(maps):
         left = LEFT + step * place
-        text(root, left, _TOP - 8, f"round {number + 1}", "start")
-        for (layer, column), ranks in zip(places, _mean_ranks(results, number), strict=True):
+        text(root, left, _TOP - 8, name, "start")
+        for (layer, column), ranks in zip(places, found, strict=True):
             x, y = left + _CELL * columns.index(column), _TOP + _CELL * layers.index(layer)
-            _draw_cell(root, (x, y), ranks, _most(results))
+            _draw_cell(root, (x, y), ranks, most)
         _name_columns(root, left, _TOP + _CELL * len(layers), columns)
     for row, layer in enumerate(layers):
         text(root, LEFT - 8, _TOP + _CELL * (row + 0.65), f"layer {layer}", "end")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from profiling.experiments.settings import Options
+from profiling.table import Table
 
 from .cells import Group, split_name
 from .names import BASELINE, FLOOR, PRODUCT, PUBLISHED, STRONG
@@ -32,14 +32,6 @@ NOTES = (
     "column 'peers'; ratios are geometric means, and 'reached' tells how many pairs come to FedLoRA's final accuracy.",
 )
 """How the tables are to be read."""
-
-
-class Table(NamedTuple):
-    """Headings, and rows of as many cells; the first `words` columns are words, the others figures."""
-
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    words: int = 1
 
 
 def profile_table(group: Group) -> Table:

@@ -19,7 +19,7 @@ from coordinator.enrolment.parts import Parts
 from coordinator.enrolment.registry import Registry
 from coordinator.enrolment.service import application
 from coordinator.enrolment.shelf import Shelf
-from coordinator.enrolment.tls import HttpsServer, server_context
+from coordinator.enrolment.tls import HttpsServer, ServerFiles
 from tests.coordinator.enrolment.fleets import BoardKey, Told
 
 HOST = "127.0.0.1"
@@ -57,7 +57,9 @@ class Gate:
         self.authority = Authority.create("site", utc_now())
         self.ca = self._file("ca.pem", self.authority.certificate_pem)
         server = self.authority.server([HOST], utc_now())
-        self._server_files = self._file("server.pem", server.certificate_pem), self._file("server.key", server.key_pem)
+        self.files = ServerFiles(
+            self._file("server.pem", server.certificate_pem), self._file("server.key", server.key_pem), self.ca
+        )
         self.releases = self.folder / "releases"
         self.releases.mkdir()
         self._server: HttpsServer | None = None
@@ -81,9 +83,7 @@ class Gate:
             lambda token: token == ADMIN, utc_now, self._release_for,
             lambda device, body: self.heard.append((device, body)),
         )  # fmt: skip
-        self._server = HttpsServer(
-            application(parts), lambda: server_context(*self._server_files, self.ca), HOST, self.port
-        )
+        self._server = HttpsServer(application(parts), self.files, HOST, self.port)
         self._server.start()
         self.port = self._server.port
 

@@ -55,6 +55,17 @@ def test_a_device_and_the_coordinator_speak_with_each_other(place: Gateway) -> N
     assert wait_for(device, Received) == Received(OWN_DOWN, b"welcome")
 
 
+@pytest.mark.parametrize("host", [HOST, "::1"])
+def test_it_listens_on_every_address_of_the_system(host: str, place: Gateway) -> None:
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("NOT TESTED: this system has no IPv6")
+    with (
+        socket.create_connection((host, place.settings.broker_port), 20) as plain,
+        context(place.tls("pi-1")).wrap_socket(plain, server_hostname=HOST) as secured,
+    ):
+        assert secured.version() == "TLSv1.3"
+
+
 def test_a_certificate_of_another_authority_is_refused_and_the_device_told_why(place: Gateway) -> None:
     stranger = place.stored(Authority.create(FLEET, NOW).client("pi-1", NOW), "stranger")
     assert "our certificate is of another fleet's authority" in place.refused(stranger)

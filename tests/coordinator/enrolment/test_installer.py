@@ -20,10 +20,26 @@ def test_placeholders_become_the_fleets_values() -> None:
     assert 'echo "site https://gw:8443 8883 $*"' in text
 
 
-@pytest.mark.parametrize("template", ["@CA@ @GATEWAY@", TEMPLATE + "@OTHER@", ""])
+@pytest.mark.parametrize("template", ["@CA@ @GATEWAY@ @BROKER_PORT@", TEMPLATE + "@OTHER@", ""])
 def test_a_template_with_other_placeholders_is_refused(template: str) -> None:
     with pytest.raises(ConfigError, match="@FLEET@"):
         render(template, CA, "https://gw:8443", "site", 8883)
+
+
+@pytest.mark.parametrize(
+    ("ca_pem", "gateway", "fleet"),
+    [
+        (b"'; reboot; '", "https://gw:8443", "site"),
+        (CA + CA, "https://gw:8443", "site"),
+        (CA, "https://gw:8443'; reboot; '", "site"),
+        (CA, "http://gw:8443", "site"),
+        (CA, "https://gw:8443", "$(reboot)"),
+        (CA, "https://gw:8443", "@CA@"),
+    ],
+)
+def test_nothing_but_its_values_can_be_put_into_the_script(ca_pem: bytes, gateway: str, fleet: str) -> None:
+    with pytest.raises(ConfigError, match="installer cannot be made"):
+        render(TEMPLATE, ca_pem, gateway, fleet, 8883)
 
 
 def test_addresses_are_written_as_in_a_url() -> None:

@@ -17,7 +17,7 @@ from edge_agent.enrolment.client import Gateway as Client
 from edge_agent.enrolment.join import Wish, join
 from edge_agent.enrolment.keys import Identity
 from edge_agent.enrolment.renew import renew
-from edge_agent.wire.errors import ConfigError, EnrolmentError
+from edge_agent.wire.errors import EnrolmentError
 from edge_agent.wire.link import Connected, Disconnected, Received
 from edge_agent.wire.tls import TlsSettings
 from edge_agent.wire.topics import down, every_up, up
@@ -25,7 +25,7 @@ from tests.brokers import free_port, wait_for
 from tests.coordinator.enrolment.gates import HOST, utc_now
 from tests.gateways import FLEET, Gateway, founded, gateway
 
-TEMPLATE = "#!/bin/sh\n# @CA@ @GATEWAY@ @FLEET@\n"
+TEMPLATE = "#!/bin/sh\n# @CA@ @GATEWAY@ @FLEET@ @BROKER_PORT@\n"
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_an_agent_takes_up_its_renewed_certificate_by_itself(place: Gateway, fle
 
 def test_what_was_withdrawn_while_nothing_ran_is_told_at_the_start(tmp_path: Path) -> None:
     folder, made = founded(tmp_path / "site", enrolment_port=free_port())
-    fleet = Fleet(folder, made.settings, made.authority, None, utc_now)
+    fleet = Fleet(folder, made.settings, made.authority, TEMPLATE, utc_now)
     before = folder.revoked.read_bytes()
     with fleet.desk() as desk:
         desk.issue_token(utc_now())
@@ -123,11 +123,3 @@ def test_an_administrator_shows_a_token_of_the_folder(fleet: Fleet) -> None:
                 assert answer.status == status
         except urllib.error.HTTPError as error:
             assert error.code == status
-
-
-def test_without_an_installer_there_is_no_line(fleet: Fleet) -> None:
-    bare = Fleet(fleet.folder, fleet.settings, fleet.authority, None, utc_now)
-    assert bare.installer() is None
-    with pytest.raises(ConfigError, match="no installer"):
-        bare.line("token", None)
-    assert fleet.line("token", None).endswith("--token token")

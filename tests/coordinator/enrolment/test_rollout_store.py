@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from coordinator.enrolment import rollout as r
-from coordinator.enrolment.rollout_store import FILE, RolloutDesk, RolloutStore
+from coordinator.enrolment.rollout_store import RolloutDesk, RolloutStore
 from edge_agent.wire.errors import ConfigError, EnrolmentError, StoreError
 from edge_agent.wire.updates import Facts, UpdateReport
 
@@ -36,7 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> RolloutStore:
-    return RolloutStore(tmp_path / FILE, clock)
+    return RolloutStore(tmp_path / "rollouts.db", clock)
 
 
 def said(outcome: str, number: int = 1, release: str = NAME) -> UpdateReport:
@@ -49,7 +49,7 @@ def test_a_rollout_goes_on_after_a_restart(store: RolloutStore, clock: Clock, tm
     store.take_report("a", said("installed"))
     store.close()
     clock.now_s += 100.0
-    again = RolloutStore(tmp_path / FILE, clock)
+    again = RolloutStore(tmp_path / "rollouts.db", clock)
     order = again.release_for("b", FACTS)
     assert order is not None
     assert (order.name, order.rollout) == (NAME, 1)
@@ -104,7 +104,7 @@ def test_one_rollout_of_a_kind_at_a_time(store: RolloutStore) -> None:
         store.change(3, r.stop)
 
 
-def test_boards_are_known_from_their_questions_until_they_are_forgotten(store: RolloutStore, clock: Clock) -> None:
+def test_boards_are_known_from_their_questions(store: RolloutStore, clock: Clock) -> None:
     store.release_for("b", FACTS)
     store.release_for("a", FACTS)
     assert [(board.device, board.facts, board.asked_s) for board in store.boards()] == [
@@ -114,8 +114,6 @@ def test_boards_are_known_from_their_questions_until_they_are_forgotten(store: R
     clock.now_s += 100.0
     store.release_for("b", FACTS)
     assert [board.device for board in store.boards(within_s=99.0)] == ["b"]
-    store.forget("a")
-    assert [board.device for board in store.boards()] == ["b"]
 
 
 def test_a_damaged_rollout_is_named(store: RolloutStore) -> None:
@@ -127,26 +125,26 @@ def test_a_damaged_rollout_is_named(store: RolloutStore) -> None:
 
 
 def test_the_service_hands_over_what_boards_say(tmp_path: Path) -> None:
-    RolloutStore(tmp_path / FILE).start(AGENT, TERMS, GROUPS)
-    desk = RolloutDesk(tmp_path / FILE)
+    RolloutStore(tmp_path / "rollouts.db").start(AGENT, TERMS, GROUPS)
+    desk = RolloutDesk(tmp_path / "rollouts.db")
     assert desk.release_for("a", {}) is None
     order = desk.release_for("a", msgspec.structs.asdict(FACTS))
     assert order is not None
     desk.take_report("a", msgspec.json.encode(said("failed")))
-    (entry,) = RolloutStore(tmp_path / FILE).entries()
+    (entry,) = RolloutStore(tmp_path / "rollouts.db").entries()
     assert entry.rollout.devices["a"].outcome == "failed"
 
 
 @pytest.mark.parametrize("facts", [{"version": "1.0"}, {"version": "new", "machine": "aarch64", "python": "3.11"}])
 def test_a_question_that_is_none_is_refused(facts: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(EnrolmentError, match="a question for orders"):
-        RolloutDesk(tmp_path / FILE).release_for("a", facts)
+        RolloutDesk(tmp_path / "rollouts.db").release_for("a", facts)
 
 
 @pytest.mark.parametrize("report", [b"{", b"{}", b'{"outcome":"installed"}'])
 def test_a_report_that_is_none_is_refused(report: bytes, tmp_path: Path) -> None:
     with pytest.raises(EnrolmentError, match="a report on a release"):
-        RolloutDesk(tmp_path / FILE).take_report("a", report)
+        RolloutDesk(tmp_path / "rollouts.db").take_report("a", report)
 
 
 def _report(path: Path, names: list[str]) -> None:
@@ -158,10 +156,10 @@ def _report(path: Path, names: list[str]) -> None:
 
 def test_reports_of_two_processes_are_all_kept(tmp_path: Path) -> None:
     names = [f"board-{i}" for i in range(40)]
-    store = RolloutStore(tmp_path / FILE)
+    store = RolloutStore(tmp_path / "rollouts.db")
     store.start(AGENT, TERMS, (tuple(names),))
     context = multiprocessing.get_context("spawn")
-    halves = [context.Process(target=_report, args=(tmp_path / FILE, names[i::2])) for i in range(2)]
+    halves = [context.Process(target=_report, args=(tmp_path / "rollouts.db", names[i::2])) for i in range(2)]
     for half in halves:
         half.start()
     for half in halves:

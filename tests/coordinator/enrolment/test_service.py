@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from coordinator.enrolment import pace, tls
 from coordinator.enrolment.authority import Authority, fingerprint_of, read_request
-from coordinator.enrolment.tls import HttpsServer, server_context
+from coordinator.enrolment.tls import HttpsServer
 from edge_agent.wire.errors import ConfigError, LinkError
 from tests.coordinator.enrolment.fleets import BoardKey
 from tests.coordinator.enrolment.gates import ADMIN, HOST, INSTALLER, Gate, gate, utc_now
@@ -268,12 +269,11 @@ def test_every_answer_has_its_headers_and_errors_are_json(site: Gate) -> None:
 
 
 def test_a_port_that_is_taken_is_said(site: Gate) -> None:
-    context = server_context(site.folder / "server.pem", site.folder / "server.key", site.ca)
-    second = HttpsServer(lambda *_: None, lambda: context, HOST, site.port)  # type: ignore[arg-type, return-value]
+    second = HttpsServer(lambda *_: None, site.files, HOST, site.port)  # type: ignore[arg-type, return-value]
     with pytest.raises(LinkError, match=str(site.port)):
         second.start()
     with pytest.raises(ConfigError, match="nowhere"):
-        server_context(site.folder / "nowhere", site.folder / "server.key", site.ca)
+        replace(site.files, certificate=site.folder / "nowhere").context()
 
 
 def test_it_starts_again_on_the_same_port(site: Gate) -> None:

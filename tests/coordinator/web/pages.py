@@ -163,7 +163,7 @@ def served(root: Path, web_host: str | None = None) -> Iterator[Served]:
         settings = fleets.load(folder.settings)
     standing: list[Standing] = ["running"]
     again: list[str] = []
-    fleet = Fleet(folder, settings, made.authority, None, utc_now)
+    fleet = Fleet(folder, settings, made.authority, "", utc_now)
     page = LivePage(fleet, lambda: standing[-1], lambda: again.append("again"))
     page.start()
     try:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from deploy.board import deb
+from deploy.board.wheels import Target
 from edge_agent import config
+from edge_agent.releases.service_manager import UNITS
 from edge_agent.wire.errors import ConfigError
-from profiling.installed import Machine
 
-SCRIPTS = deb.ROOT / "deploy" / "board" / "debian"
+SCRIPTS = deb.CLONE / "deploy" / "board" / "debian"
 
 
 def _manual(version: str, date: str) -> str:
@@ -21,8 +22,8 @@ def _manual(version: str, date: str) -> str:
 
 
 def test_an_unknown_machine_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected aarch64 or x86_64 as the target, got 'armv7l'"):
-        deb.build(deb.Package(Machine("armv7l", "3.11")), tmp_path / "out", _manual)
+    with pytest.raises(ConfigError, match=r"expected a target of aarch64, x86_64 .* got armv7l"):
+        deb.build(deb.Package(Target("armv7l", "3.11")), tmp_path / "out", _manual)
     assert not (tmp_path / "out").exists()
 
 
@@ -43,7 +44,7 @@ def test_without_git_and_without_a_date_the_builder_asks_for_one(
         deb.source_date_s()
 
 
-@pytest.mark.parametrize("name", ["rankfleet", "postinst", "prerm", "postrm"])
+@pytest.mark.parametrize("name", ["rankfleet", "preinst", "postinst", "prerm", "postrm"])
 def test_shellcheck_finds_nothing_in_a_script(name: str) -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
@@ -52,8 +53,16 @@ def test_shellcheck_finds_nothing_in_a_script(name: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_example_configuration_is_one_and_keeps_to_the_packages_folders() -> None:
-    settings = config.load(SCRIPTS / "agent.toml")
+def test_every_unit_that_the_agent_knows_is_in_the_package() -> None:
+    assert {path.name for path in SCRIPTS.glob("*.*") if path.suffix in (".service", ".timer")} == set(UNITS)
+
+
+def test_the_example_configuration_is_one_and_keeps_to_the_packages_folders(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(deb.example())
+    settings = config.load(tmp_path / "agent.toml")
     folders = {line.split()[1] for line in (SCRIPTS / "tmpfiles.conf").read_text().splitlines()}
-    assert str(settings.state_dir) in folders and str(settings.data.parent) in folders
-    assert settings.broker.password_file is not None and str(settings.broker.password_file.parent) in folders
+    broker = settings.broker
+    files = [broker.ca_file, broker.certificate_file, broker.key_file]
+    assert {str(path.parent) for path in files if path is not None} == {"/var/lib/rankfleet/identity"}
+    assert {str(settings.state_dir), str(settings.data), "/var/lib/rankfleet/identity"} < folders
+    assert (broker.port, settings.gateway.url) == (8883, "https://gateway.example.org:8443")

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from coordinator.enrolment.authority import Authority
-from deploy.board.installer import TEMPLATE, Fleet, render
+from deploy.board.own_wheel import CLONE
+from deploy.cli.fleet import TEMPLATE
 from edge_agent.releases.bundle import Manifest
-from edge_agent.wire.errors import ConfigError
-from tests.bundle_gateway import CA, Gateway, serving
+from tests.bundle_gateway import CA, Gateway, script, serving
 from tests.bundles import PYTHON, small_bundle
 from tests.edge_agent.releases.boards import version_of
 from tests.models import tiny_pack
 
-FLEET = Fleet(CA, "https://127.0.0.1:9", "depot", 9883)
+SCRIPT = script("https://127.0.0.1:9", broker_port=9883)
 BOOKWORM = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'
 
 
@@ -41,7 +41,7 @@ class Board:
         (self.root / "etc").mkdir(parents=True)
         self.programs.mkdir()
         self.release(BOOKWORM)
-        self.script.write_text(render(FLEET))
+        self.script.write_text(SCRIPT)
 
     def release(self, text: str) -> None:
         (self.root / "etc" / "os-release").write_text(text)
@@ -77,24 +77,10 @@ def board(tmp_path: Path) -> Board:
 def test_it_passes_shellcheck(tmp_path: Path) -> None:
     shellcheck = shutil.which("shellcheck")
     assert shellcheck is not None, "apt install shellcheck"
-    (tmp_path / "install.sh").write_text(render(FLEET))
-    for script in (TEMPLATE, tmp_path / "install.sh"):
-        done = subprocess.run([shellcheck, str(script)], capture_output=True, text=True, check=False)
+    (tmp_path / "install.sh").write_text(SCRIPT)
+    for path in (TEMPLATE, tmp_path / "install.sh"):
+        done = subprocess.run([shellcheck, str(path)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.parametrize(
-    "fleet",
-    [
-        Fleet("'; reboot; '", "https://gateway:8443", "depot"),
-        Fleet(CA, "https://gateway:8443'; reboot; '", "depot"),
-        Fleet(CA, "http://gateway:8443", "depot"),
-        Fleet(CA, "https://gateway:8443", "$(reboot)"),
-    ],
-)
-def test_nothing_but_its_values_can_be_put_into_the_script(fleet: Fleet) -> None:
-    with pytest.raises(ConfigError, match="installer cannot be made"):
-        render(fleet)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +155,24 @@ def test_it_installs_from_the_gateway_upgrades_and_leaves_nothing(board: Board, 
     assert "nothing is installed" in board.run("--uninstall", "--purge").stderr
 
 
+def test_whoever_has_a_token_asks_to_be_let_in_a_former_member_too(board: Board, gateway: Gateway) -> None:
+    gateway.publish(small_bundle(gateway.folder, "1"))
+    board.script.write_text(gateway.installer())
+    config = board.root / "etc" / "rankfleet" / "agent.toml"
+    joins = f"1 agent join {config} --token abc\n"
+    assert joins in board.run("--token", "abc").stdout
+    (board.root / "var/lib/rankfleet/identity/device.pem").write_text("a certificate")
+    assert joins in board.run("--token", "abc").stdout
+    done = board.run()
+    assert done.returncode == 0 and "agent join" not in done.stdout, done.stderr
+    assert "has joined the fleet depot already" in done.stdout
+
+
 def test_a_gateway_that_is_not_the_fleets_is_not_believed(board: Board, gateway: Gateway) -> None:
     gateway.publish(small_bundle(gateway.folder, "1"))
     board.script.write_text(gateway.installer(Authority.create("depot", datetime.now(timezone.utc))))
     assert "is not the one of this fleet, or the clock is wrong" in board.refuses()
-    board.script.write_text(render(FLEET))
+    board.script.write_text(SCRIPT)
     assert "cannot be reached: is it on" in board.refuses()
 
 
@@ -212,6 +211,43 @@ def test_a_stick_that_is_damaged_or_for_other_boards_is_refused(board: Board, tm
     path.unlink()
     small_bundle(path.parent, "1", machine="riscv64")
     assert f"holds no agent for {platform.machine()}" in board.refuses("--bundle", str(path.parent))
+
+
+@pytest.fixture
+def packaged(board: Board) -> Board:
+    """With the Debian package: this clone's modules, and a `rankfleet` that says how it is called."""
+    package = board.root / "usr/lib/rankfleet-agent"
+    package.mkdir(parents=True)
+    (package / "edge_agent").symlink_to(CLONE / "edge_agent")
+    command = board.root / "usr/bin/rankfleet"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\necho "called: $*"\n')
+    command.chmod(0o755)
+    board.program("curl", "echo no network >&2; exit 6")
+    return board
+
+
+def test_where_the_package_is_installed_it_is_configured_and_joins(packaged: Board) -> None:
+    done = packaged.run("--token", "abc", "--device", "pi-7", "--budget-mib", "300")
+    assert done.returncode == 0, done.stderr
+    config = packaged.root / "etc/rankfleet/agent.toml"
+    assert f"called: agent join {config} --token abc" in done.stdout and "agent unit" not in done.stdout
+    text = config.read_text()
+    assert 'device = "pi-7"' in text and f"budget_bytes = {300 * 2**20}" in text and "port = 9883" in text
+    assert (packaged.root / "var/lib/rankfleet/identity/ca.pem").read_text() == CA.strip() + "\n"
+    assert not (packaged.root / "opt").exists() and not (packaged.root / "usr/local").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--upgrade"], 1, "apt keeps the agent on this board up to date"),
+        (["--uninstall", "--purge"], 1, "apt purge rankfleet-agent"),
+        (["--bundle", "stick"], 2, "leave --bundle out"),
+    ],
+)
+def test_what_apt_does_is_left_to_it(arguments: list[str], status: int, words: str, packaged: Board) -> None:
+    assert words in packaged.refuses(*arguments, status=status)
 
 
 def test_names_in_the_list_of_bundles_cannot_lead_elsewhere(board: Board, gateway: Gateway) -> None:

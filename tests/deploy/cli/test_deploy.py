@@ -8,8 +8,8 @@ import pytest
 
 from deploy.board import bundle
 from deploy.cli.main import main
-from tests.bundle_gateway import CA
 from tests.deploy.board.test_wheels import make_wheel
+from tests.gateways import founded
 
 
 @pytest.mark.parametrize("command", [["deploy"], ["deploy", "bundle"], ["deploy", "deb"]])
@@ -30,12 +30,9 @@ def test_a_fleets_folder_gets_the_bundle(
 ) -> None:
     monkeypatch.setattr(bundle, "own_wheel", lambda folder: make_wheel(folder, "rankfleet", "1.2"))
     monkeypatch.setattr(bundle, "collect", lambda own, target, constraints, folder: [])
-    for name in ("authority", "releases"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "authority" / "ca.pem").write_text(CA)
-    (tmp_path / "fleet.toml").write_text('fleet = "depot"\nhosts = ["gateway.local"]\n')
-    assert main(["deploy", "bundle", "--fleet", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    folder, _ = founded(tmp_path / "fleet", hosts=("gateway.local",))
+    assert main(["deploy", "bundle", "--fleet", str(folder.root), "--out", str(tmp_path / "out")]) == 0
     assert "boards fetch it from here" in capsys.readouterr().out
     name = "rankfleet-agent-1.2-aarch64-cp311.tar"
-    assert (tmp_path / "releases" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert (folder.releases / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     assert "https://gateway.local:8443" in (tmp_path / "out" / "install.sh").read_text()

@@ -20,11 +20,8 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     founded(tmp_path / "site")
-    template = tmp_path / "install.sh"
-    template.write_text("#!/bin/sh\n# @CA@ @GATEWAY@ @FLEET@\n")
-    monkeypatch.setattr(enrolment, "TEMPLATE", template)
     return tmp_path / "site"
 
 
@@ -91,15 +88,14 @@ def test_names_are_approved_beforehand(folder: Path, ask: Ask, tmp_path: Path) -
     assert ask("requests") == []
 
 
-def test_the_folder_may_be_named_by_the_environment(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(enrolment.FLEET_VARIABLE, str(folder))
-    assert main(["coordinator", "devices"]) == 0
-    assert "no devices yet" in capsys.readouterr().out
-    monkeypatch.setenv(enrolment.FLEET_VARIABLE, str(folder / "nowhere"))
-    assert main(["coordinator", "devices"]) == 1
-    assert "holds no fleet" in capsys.readouterr().err
+@pytest.mark.parametrize("place", [1, 3, 4])
+def test_the_folder_stands_anywhere(place: int, folder: Path, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    pending(folder, ask)
+    words = ["pi-1", "--reason", "not ours", "--json"]
+    words.insert(place, str(folder))
+    capsys.readouterr()
+    assert main(["coordinator", "reject", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"] == "not ours"
 
 
 def test_who_did_it_is_in_the_audit_trail(folder: Path, ask: Ask) -> None:

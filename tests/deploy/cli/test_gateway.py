@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from coordinator.enrolment import admin_token, broker_config
+from coordinator.enrolment.authority import SERVER_DAYS
 from coordinator.enrolment.folder import FleetFolder
+from coordinator.enrolment.opening import enrolment_service
+from coordinator.enrolment.services import Broker
+from deploy.cli import fleet
+from deploy.cli.gateway import keep_up
 from deploy.cli.main import main
-from tests.brokers import require_mosquitto
+from tests.brokers import free_port, require_mosquitto
+from tests.certificates import HOST, NOW
+from tests.gateways import founded
 from tests.models import tiny_pack
+from tests.system.fleet import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +55,40 @@ def test_pack_and_classes_go_into_the_rounds_configuration(tmp_path: Path) -> No
     written = folder.coordinator_config.read_text()
     for line in (f'pack = "{tiny_pack()}"', 'classes = ["belt", "pump"]', "port = 18883"):
         assert f"\n{line}\n" in written
+
+
+def test_upkeep_renews_the_servers_certificate_at_broker_and_service(tmp_path: Path) -> None:
+    almost_over = NOW - timedelta(days=SERVER_DAYS - 10)
+    ports = {"broker_port": free_port(), "enrolment_port": free_port()}
+    folder, made = founded(tmp_path / "fleet", now=almost_over, **ports)
+    broker = Broker(folder, made.settings, broker_config.installed())
+    served = fleet.read(folder.root)
+    service = enrolment_service(served, host=HOST)
+    broker.start()
+    service.start()
+    old = folder.server_certificate.read_text()
+    try:
+        assert {_shown(folder, port) for port in ports.values()} == {old}
+        keep_up(served, broker_config.installed(), print, service)
+        new = folder.server_certificate.read_text()
+        assert new != old
+        wait_until(lambda: {_shown(folder, port) for port in ports.values()} == {new}, 20.0, lambda: "not taken up")
+    finally:
+        service.stop()
+        broker.stop()
+
+
+def _shown(folder: FleetFolder, port: int) -> str:
+    """The certificate, PEM, that a server shows."""
+    context = ssl.create_default_context(cafile=folder.ca_certificate)
+    context.load_cert_chain(folder.coordinator_certificate, folder.coordinator_key)
+    with (
+        socket.create_connection((HOST, port), 20) as plain,
+        context.wrap_socket(plain, server_hostname=HOST) as secured,
+    ):
+        shown = secured.getpeercert(binary_form=True)
+    assert shown is not None
+    return ssl.DER_cert_to_PEM_cert(shown)
 
 
 def test_without_a_name_or_host_it_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

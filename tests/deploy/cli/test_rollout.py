@@ -7,25 +7,40 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.enrolment.rollout_store import FILE, RolloutStore
+from coordinator.enrolment.desk import Desk
+from coordinator.enrolment.folder import FleetFolder
+from coordinator.enrolment.registry import Registry
+from coordinator.enrolment.rollout_store import RolloutStore
 from deploy.cli.main import main
 from edge_agent.wire.updates import Facts, UpdateReport
+from tests.coordinator.enrolment.fleets import AUTHORITY, NOW, BoardKey, Told
 from tests.coordinator.enrolment.test_release_files import bundle
+from tests.gateways import founded
 from tests.models import tiny_pack
 
 PI = Facts("1.0", "aarch64", "3.11")
 
 
+def store_of(fleet: Path) -> RolloutStore:
+    return RolloutStore(FleetFolder(fleet).rollouts)
+
+
+def desk_of(fleet: Path) -> Desk:
+    return Desk(Registry(FleetFolder(fleet).database), AUTHORITY, Told(), "a test")
+
+
 @pytest.fixture
 def fleet(tmp_path: Path) -> Path:
-    """A fleet of 8 boards and one of another kind, which have asked for orders."""
-    folder = tmp_path / "fleet"
-    folder.mkdir()
-    store = RolloutStore(folder / FILE)
-    for i in range(8):
-        store.release_for(f"pi-{i}", PI)
-    store.release_for("pc-0", Facts("1.0", "x86_64", "3.12"))
-    return folder
+    """A fleet of 8 boards and one of another kind, which have asked for orders; and who else asked once."""
+    folder, _ = founded(tmp_path / "fleet")
+    store, desk = store_of(folder.root), desk_of(folder.root)
+    for name in (*(f"pi-{i}" for i in range(8)), "pc-0", "put-out"):
+        request = desk.submit(desk.issue_token(NOW), name, BoardKey.make().request_pem, NOW)
+        desk.approve(request.id, NOW)
+        store.release_for(name, Facts("1.0", "x86_64", "3.12") if name == "pc-0" else PI)
+    store.release_for("never-enrolled", PI)
+    desk.revoke("put-out", NOW)
+    return folder.root
 
 
 def update(*words: object) -> int:
@@ -46,7 +61,7 @@ def test_a_rollout_is_dealt_into_groups_and_shown(fleet: Path, capsys: pytest.Ca
         "  group 3 of 3, closed, 4 devices: 4 pending",
         "  no bundle fits pc-0: x86_64 with Python 3.12",
     ]
-    store = RolloutStore(fleet / FILE)
+    store = store_of(fleet)
     assert store.release_for("pi-3", PI) is not None
     assert store.release_for("pi-4", PI) is None
 
@@ -62,7 +77,7 @@ def test_the_terms_are_those_of_the_options(fleet: Path, capsys: pytest.CaptureF
 def test_a_rollout_that_stopped_is_seen_by_the_exit_status(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start(fleet, "--canary-device", "pi-3")
     assert update("status", fleet) == 0
-    store = RolloutStore(fleet / FILE)
+    store = store_of(fleet)
     order = store.release_for("pi-3", PI)
     assert order is not None
     store.take_report("pi-3", UpdateReport("1.0", "aarch64", "3.11", order.name, 1, "returned", "it did not start"))
@@ -113,13 +128,29 @@ def test_what_cannot_be_rolled_out_is_said(
 def test_a_fleet_that_nobody_asked_for_orders_yet_has_no_rollout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "fleet").mkdir()
+    founded(tmp_path / "fleet")
     assert start(tmp_path / "fleet") == 1
     assert "has asked this gateway for orders yet" in capsys.readouterr().err
     assert update("pause", tmp_path / "fleet") == 1
     assert "no rollout yet" in capsys.readouterr().err
-    assert update("status", tmp_path / "nowhere") == 1
-    assert "is no fleet's folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("status",), ("pause",), ("start", "--pack", "nowhere")])
+def test_a_folder_that_is_no_fleets_is_refused_and_left_alone(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert update(words[0], tmp_path, *words[1:]) == 1
+    assert "holds no fleet: make one with `rankfleet coordinator init" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_members_that_are_not_put_out_take_part(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert start(fleet, "--json") == 0
+    devices = json.loads(capsys.readouterr().out)["rollout"]["devices"]
+    assert sorted(devices) == sorted((*(f"pi-{i}" for i in range(8)), "pc-0"))
+    assert update("stop", fleet) == 0
+    assert start(fleet, "--canary-device", "put-out") == 1
+    assert "unknown are put-out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", ["0", "101%", "many", "-5%"])

@@ -106,7 +106,7 @@ def test_nobody_there_is_told(site: Gate, monkeypatch: pytest.MonkeyPatch) -> No
     assert "name is unknown" in refusal(asking(site, url="https://gateway.invalid:8443"))
     monkeypatch.setattr(client, "TIMEOUT_S", 0.2)
     with socket.create_server((HOST, 0)) as silent:
-        assert "no answer within" in refusal(asking(site, url=f"https://{HOST}:{silent.getsockname()[1]}"))
+        assert "no answer in time" in refusal(asking(site, url=f"https://{HOST}:{silent.getsockname()[1]}"))
 
 
 def test_a_proxy_of_the_environment_is_not_used(site: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.enrolment import dates
@@ -12,6 +12,7 @@ from edge_agent.enrolment import dates
 DATE_S = 1793534400.0
 
 
+@settings(deadline=None)
 @given(noted_s=st.lists(st.floats(1, 5e9), min_size=1))
 def test_the_newest_date_is_kept(tmp_path_factory: pytest.TempPathFactory, noted_s: list[float]) -> None:
     folder = tmp_path_factory.mktemp("identity")

@@ -29,6 +29,9 @@ class Processes:
     def process(self) -> int | None:
         return self._agent.pid if self._agent is not None and self._agent.poll() is None else None
 
+    def wanted(self) -> bool:
+        return self.process() is not None
+
     def start(self) -> None:
         version = self.board.current.readlink().name
         self.happened.append(f"start {version}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,35 @@ def test_what_cannot_be_written_or_read_is_told(root: Path, tmp_path: Path, caps
     (root / "opt").write_text("a file")
     assert install(root, tmp_path, "1") == 1
     assert "rankfleet: " in capsys.readouterr().err
+
+
+def test_the_agents_user_can_read_what_a_careful_root_installs(root: Path, tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        assert install(root, tmp_path, "1") == 0
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(mask)
+    for path in ("opt/rankfleet", "opt/rankfleet/current/release.json", "etc/rankfleet/agent.toml", "usr/local/bin"):
+        assert (root / path).stat().st_mode & 0o044 == 0o044, path
+
+
+def test_the_agent_of_the_debian_package_is_left_to_apt(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(b"certificate")
+    member = ["--device", "pi-1", "--fleet", "depot", "--gateway", "https://gateway:8443", "--ca", str(authority)]
+    assert call(root, "configure", *member) == 1
+    assert "rankfleet-agent is not installed" in capsys.readouterr().err
+    (root / "usr/lib/rankfleet-agent").mkdir(parents=True)
+    assert call(root, "configure", *member) == 0
+    config = (root / "etc/rankfleet/agent.toml").read_text()
+    assert call(root, "configure", *member, "--budget-mib", "9") == 0
+    assert (root / "etc/rankfleet/agent.toml").read_text() == config
+    assert (root / "var/lib/rankfleet/identity/ca.pem").read_bytes() == b"certificate"
+    for arguments in (("rollback",), ("upgrade", "1.tar"), ("uninstall", "--purge")):
+        assert call(root, *arguments) == 1
+        assert "managed by apt" in capsys.readouterr().err
+    assert install(root, tmp_path, "1") == 1
+    assert not (root / "opt").exists()

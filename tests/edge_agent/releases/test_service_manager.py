@@ -34,17 +34,19 @@ def asked(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("state", "process"),
+    ("state", "process", "wanted"),
     [
-        ("ActiveState=active\nMainPID=42\n", 42),
-        ("ActiveState=activating\nMainPID=42\n", None),
-        ("ActiveState=inactive\nMainPID=0\n", None),
-        ("ActiveState=failed\nMainPID=0\n", None),
+        ("ActiveState=active\nMainPID=42\n", 42, True),
+        ("ActiveState=activating\nMainPID=42\n", None, True),
+        ("ActiveState=failed\nMainPID=0\n", None, True),
+        ("ActiveState=inactive\nMainPID=0\n", None, False),
     ],
 )
-def test_an_agent_runs_when_it_is_ready(state: str, process: int | None, systemd: Systemd, tmp_path: Path) -> None:
+def test_an_agent_runs_when_it_is_ready_and_one_that_fails_is_wanted_still(
+    state: str, process: int | None, wanted: bool, systemd: Systemd, tmp_path: Path
+) -> None:
     (tmp_path / "state").write_text(state)
-    assert systemd.process() == process
+    assert (systemd.process(), systemd.wanted()) == (process, wanted)
 
 
 def test_what_systemd_says_of_a_failure_is_told(systemd: Systemd, tmp_path: Path) -> None:
@@ -69,4 +71,4 @@ def test_a_tree_in_a_folder_has_no_manager(tmp_path: Path) -> None:
     (tmp_path / "run" / "systemd" / "system").mkdir(parents=True)
     manager = service_manager(Board(tmp_path))
     assert isinstance(manager, NoManager) and not manager.manages
-    assert manager.process() is None
+    assert manager.process() is None and not manager.wanted()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.updating import download
@@ -100,6 +100,7 @@ def test_other_downloads_are_dropped(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "report.json"]
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=200), st.lists(st.integers(0, 60), max_size=20), st.booleans())
 def test_any_link_delivers_the_bytes(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, lengths: list[int], ranges: bool

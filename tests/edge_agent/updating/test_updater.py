@@ -49,6 +49,7 @@ class Shelf:
     broken: tuple[str, ...] = ()
     dies_at: str = ""
     interrupted: Changed | None = None
+    fixed: str = ""
     installs: list[str] = field(default_factory=list)
     stops: int = 0
 
@@ -197,6 +198,16 @@ def test_a_bundle_that_was_altered_on_the_gateway_is_reported(board: Board) -> N
     assert board.run().kind == "failed"
     assert "came twice with another sha256" in board.outcome()[1]
     assert board.shelf.installs == []
+
+
+def test_a_board_whose_agent_something_else_manages_is_unfit_and_downloads_nothing(board: Board) -> None:
+    board.shelf.fixed = "managed by apt"
+    board.fleet.faults.renew = True
+    roll_out(board)
+    assert board.run().kind == "unfit"
+    assert board.outcome() == ("unfit", "managed by apt")
+    assert (board.shelf.installs, board.fleet.sent_bytes, board.renewals) == ([], 0, 1)
+    assert board.run().kind == "nothing"
 
 
 # --- rounds ---

@@ -1,0 +1,1 @@
+"""Recorded rounds of real devices: read, summed up, compared, reported and priced."""
