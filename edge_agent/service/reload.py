@@ -10,8 +10,8 @@ import msgspec
 from edge_agent.config import AgentConfig
 from edge_agent.wire.errors import ConfigError
 
-AT_A_START = ("device", "fleet", "state_dir", "broker", "recorder")
-"""Settings that the connection, the locks, the database and the recorder are made with."""
+AT_A_START = ("device", "fleet", "state_dir", "broker", "recorder", "metrics_file")
+"""Settings that the connection, the locks, the database, the recorder and the file of metrics are made with."""
 
 
 class Change(NamedTuple):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.web.service import is_loopback
+from tests.coordinator.enrolment.gates import utc_now
 from tests.coordinator.web.pages import HOST, served
 
 PATIENCE_S = 10.0
@@ -41,6 +42,24 @@ def test_on_any_other_host_it_has_tls_with_the_fleets_certificate_and_secure_coo
         assert all("secure" in cookie.lower() for cookie in browser.set_cookies if "max-age=0" not in cookie.lower())
         with pytest.raises((ConnectionError, OSError)):
             site.browser().ask("GET", "/login")
+
+
+def test_a_renewed_certificate_is_taken_up_while_it_serves(tmp_path: Path) -> None:
+    with served(tmp_path / "fleet", web_host="0.0.0.0") as site:
+        address = (HOST, site.fleet.settings.web_port)
+        old = ssl.get_server_certificate(address)
+        assert old == site.folder.server_certificate.read_text()
+        pair = site.fleet.authority.server([HOST], utc_now())
+        site.folder.server_certificate.write_bytes(pair.certificate_pem)
+        site.folder.server_key.write_bytes(pair.key_pem)
+        site.page.reload()
+        assert ssl.get_server_certificate(address) == pair.certificate_pem.decode() != old
+
+
+def test_on_loopback_there_is_no_certificate_to_take_up(tmp_path: Path) -> None:
+    with served(tmp_path / "fleet") as site:
+        site.page.reload()
+        assert site.browser().ask("GET", "/login").status == 200
 
 
 def test_it_ends_at_once_although_somebody_watches_and_can_be_started_again(tmp_path: Path) -> None:
