@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import re
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from edge_agent.doctor.board import read
+import msgspec
 
-NAME = "rankfleet"
+from edge_agent.doctor.board import read
+from edge_agent.wire import lean
+from edge_agent.wire.malformed import MALFORMED
+
 SOURCE = Path(__file__).resolve().parent.parent
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class _Vcs(msgspec.Struct):
+    commit_id: str = ""
+
+
+class _Origin(msgspec.Struct):
+    """Of `direct_url.json`, what is asked for."""
+
+    vcs_info: _Vcs = msgspec.field(default_factory=_Vcs)
 
 
 def release() -> str:
     """The version; `unknown` where the program was not installed."""
     try:
-        return distribution(NAME).version
-    except PackageNotFoundError:
+        return lean.own_version()
+    except ModuleNotFoundError:
         return "unknown"
 
 
@@ -43,9 +54,12 @@ def _checked_out(git: Path) -> str | None:
 
 
 def _installed_from() -> str | None:
-    try:
-        origin = json.loads(distribution(NAME).read_text("direct_url.json") or "{}")
-    except (PackageNotFoundError, ValueError):
+    folder = lean.metadata_folder()
+    if folder is None:
         return None
-    found = origin.get("vcs_info", {}).get("commit_id")
-    return found if isinstance(found, str) and _COMMIT.fullmatch(found) else None
+    try:
+        origin = msgspec.json.decode(read(folder / "direct_url.json") or "{}", type=_Origin)
+    except MALFORMED:
+        return None
+    found = origin.vcs_info.commit_id
+    return found if _COMMIT.fullmatch(found) else None

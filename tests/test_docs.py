@@ -166,3 +166,14 @@ def test_every_command_of_experiments_is_in_their_documentation(command: str) ->
 def test_every_test_that_a_page_names_exists(document: Path) -> None:
     for path, name in re.findall(r"`(tests/[\w./]+\.py)::(\w+)`", document.read_text(encoding="utf-8")):
         assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
+def test_every_refusal_of_the_installer_is_on_its_page_with_a_remedy() -> None:
+    script = (ROOT / "deploy" / "board" / "install.sh").read_text(encoding="utf-8").replace("\\\n", "")
+    refusals = re.findall(r'(?:fail|misused) "(.+?)"', script)
+    assert len(refusals) > 25
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    named = [re.escape(name).replace(r"\.\.\.", ".+") for row in rows for name in re.findall("`([^`]+)`", row[1])]
+    missing = [text for text in refusals if not any(re.search(name, text) for name in named)]
+    assert not missing

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from deploy.cli import agent_update, board
+from deploy.cli import agent_update, board, unit
 from edge_agent.releases.options import add_operations
 
 _RUN = """\
@@ -39,6 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_operations(commands)
     agent_update.add_to(commands)
     board.add_parsers(commands)
+    unit.add_parser(commands)
 
 
 def run(args: argparse.Namespace) -> NoReturn:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import edge_agent
 from edge_agent.config import AgentConfig
-from edge_agent.doctor import board, clock, kernel, service
+from edge_agent.doctor import board, broker, certificates, clock, kernel, privacy, service, unit
 from edge_agent.doctor.finding import Finding
 
 
@@ -22,9 +22,19 @@ def checkup(settings: AgentConfig, root: Path = Path("/")) -> Iterator[Finding]:
     yield kernel.swap(root)
     yield kernel.power(root)
     yield kernel.heat(root)
-    yield clock.clock(root, (Path(edge_agent.__file__), *service.folders(settings)))
+    now_s, bound_s = clock.present_s(), _bound_s(settings)
+    yield clock.clock(root, bound_s, now_s)
+    yield certificates.certificates(settings.broker, now_s, bound_s)
     yield service.disk(settings)
     yield service.budget(settings)
     yield service.data(settings)
+    yield privacy.privacy(settings)
     yield service.engine(settings)
-    yield service.broker(settings)
+    yield broker.broker(settings)
+    yield unit.unit(root, settings.memory.budget_bytes)
+
+
+def _bound_s(settings: AgentConfig) -> float:
+    certificate = settings.broker.certificate_file
+    written = (Path(edge_agent.__file__), *service.folders(settings))
+    return clock.bound_s(written, None if certificate is None else certificate.parent)

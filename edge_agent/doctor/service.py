@@ -1,25 +1,19 @@
-"""What one agent's configuration asks of the board: disk, memory, data, broker, engine."""
+"""What one agent's configuration asks of the board: disk, memory, data, engine."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from edge_agent import config, memory
 from edge_agent.data_files import data_files, entry_point_of
 from edge_agent.doctor.finding import Finding
 from edge_agent.wire.errors import RankfleetError
-from edge_agent.wire.link import Connected, Disconnected
-from edge_agent.wire.mqtt import MqttLink
 from edge_agent.wire.pack import FORWARD
-from edge_agent.wire.settings import mqtt_settings
 
 LEAST_DISK_BYTES, AMPLE_DISK_BYTES = 200 * 10**6, 10**9
-ANSWER_S = 15.0
 SELF_TEST_S = 120.0
 _SELF_TEST = """
 import sys
@@ -86,38 +80,6 @@ def _readable_bytes(path: Path) -> int:
     with path.open("rb") as file:
         file.read(1)
         return path.stat().st_size
-
-
-def broker(settings: config.AgentConfig, answer_s: float = ANSWER_S) -> Finding:
-    """Whether the broker takes us in, under another client name than the agent's, which may be running."""
-    address = f"{settings.broker.host}:{settings.broker.port}"
-    try:
-        terms = mqtt_settings(settings.broker, settings.device)
-    except RankfleetError as error:
-        return Finding("broker", "failure", str(error), "Give it the password that the gateway has for this device.")
-    link = MqttLink(dataclasses.replace(terms, client_id=f"{settings.device}-doctor"), ())
-    try:
-        said = _answer(link, answer_s)
-    finally:
-        link.close()
-    if said is None:
-        return Finding("broker", "ok", f"{address} takes us in")
-    remedy = "Check broker.host and broker.port, the gateway's firewall, and this device's user at the broker."
-    return Finding("broker", "failure", said, remedy)
-
-
-def _answer(link: MqttLink, answer_s: float) -> str | None:
-    """What keeps us out; None if nothing does."""
-    deadline_s, last = time.monotonic() + answer_s, f"no answer within {answer_s:g} s"
-    while (left_s := deadline_s - time.monotonic()) > 0:
-        event = link.receive(left_s)
-        if isinstance(event, Connected):
-            return None
-        if isinstance(event, Disconnected):
-            last = event.reason
-            if event.fatal:
-                break
-    return last
 
 
 def engine(settings: config.AgentConfig) -> Finding:

@@ -52,10 +52,19 @@ def _left_out(name: str, instead: ModuleType | None) -> Iterator[None]:
 def own_version() -> str:
     """The version of the installed distribution, by the name of its metadata's folder.
 
-    `importlib.metadata` reads it from within, for which it imports the parsers of mail and of archives: 1 MB. It is
-    asked where there is no such folder, as in a wheel that is run as it is.
+    Raises:
+        ModuleNotFoundError: the program was not installed.
     """
-    for entry in sys.path:
-        for folder in Path(entry).glob(f"{DISTRIBUTION}-*.dist-info"):
-            return folder.name.removesuffix(".dist-info").removeprefix(f"{DISTRIBUTION}-")
-    return importlib.import_module("importlib.metadata").version(DISTRIBUTION)
+    folder = metadata_folder()
+    if folder is None:  # as in a wheel that is run as it is
+        return importlib.import_module("importlib.metadata").version(DISTRIBUTION)
+    return folder.name.removesuffix(".dist-info").removeprefix(f"{DISTRIBUTION}-")
+
+
+def metadata_folder() -> Path | None:
+    """Where the metadata of the installed distribution lie; None where they are in no folder.
+
+    `importlib.metadata` reads them from within, for which it imports the parsers of mail and of archives: 1 MB.
+    """
+    found = (folder for entry in sys.path for folder in Path(entry).glob(f"{DISTRIBUTION}-*.dist-info"))
+    return next(found, None)

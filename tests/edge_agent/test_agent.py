@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 import threading
 import time
@@ -588,14 +589,15 @@ def test_other_data_and_another_budget_are_said_and_used_without_a_restart(
 
 
 def test_settings_that_nothing_is_measured_with_change_without_a_word(
-    broker: MemoryBroker, gateway: Gateway, tmp_path: Path
+    broker: MemoryBroker, gateway: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "rankfleet.agent")
     settings, service = make_settings(tmp_path), Reloads(tmp_path / "state")
     agent = AgentThread(broker, settings, service)
     gateway.welcomes()
     service.new = msgspec.structs.replace(settings, training=LocalTrainingSettings(checkpoint_s=1.0))
     gateway.say(plan_for(seed_state()))
     gateway.hears(m.Offer)
-    assert [type(said) for said in gateway.heard].count(m.Ready) == 1
+    assert sum("-> measuring" in line for line in caplog.messages) == 1
     gateway.say(m.Leave("the test is over"))
     agent.ends()

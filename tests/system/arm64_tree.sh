@@ -9,12 +9,13 @@ set -eu
 suite=$1
 tarball=$2
 mirror=${3:-http://deb.debian.org/debian}
-packages=python3,openssl,ca-certificates,curl
+packages=python3,openssl,ca-certificates,curl,sudo
 emulator=/usr/bin/qemu-aarch64-static
 handlers=/proc/sys/fs/binfmt_misc
 
 [ -x "$emulator" ] || { echo "$emulator is missing: apt install qemu-user-static" >&2; exit 3; }
 command -v debootstrap >/dev/null || { echo "debootstrap is missing: apt install debootstrap" >&2; exit 3; }
+[ -d "$handlers" ] || modprobe binfmt_misc 2>/dev/null || :
 [ -e "$handlers/register" ] || mount -t binfmt_misc binfmt_misc "$handlers" 2>/dev/null || {
   echo "$handlers cannot be mounted: this kernel, or this container, runs no programs of other machines" >&2
   exit 3
@@ -31,7 +32,14 @@ fi
 [ -s "$tarball" ] && exit 0
 
 work=$(mktemp -d "$tarball.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# debootstrap that is interrupted leaves the kernel's files mounted in the tree.
+clean() {
+  for point in proc sys; do
+    ! mountpoint --quiet "$work/tree/$point" || umount --lazy "$work/tree/$point"
+  done
+  rm -rf --one-file-system "$work"
+}
+trap clean EXIT
 trap 'exit 130' INT TERM
 debootstrap --arch=arm64 --variant=minbase --include="$packages" "$suite" "$work/tree" "$mirror" >&2
 chroot "$work/tree" apt-get clean

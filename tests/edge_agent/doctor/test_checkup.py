@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.brokers import PASSWORD, free_port, mosquitto
 
 CHECKS = [
-    "board", "system", "page size", "memory control group", "pressure", "swap", "power", "heat", "clock", "disk",
-    "memory", "data", "engine", "broker",
+    "board", "system", "page size", "memory control group", "pressure", "swap", "power", "heat", "clock",
+    "certificates", "disk", "memory", "data", "privacy", "engine", "broker", "unit",
 ]  # fmt: skip
 
 

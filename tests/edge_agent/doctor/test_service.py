@@ -1,4 +1,4 @@
-"""What a configuration asks of the board, on this machine: a real disk, a real broker, the real engine."""
+"""What a configuration asks of the board, on this machine: a real disk, the real engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_agent.config import AgentConfig, MemorySettings
 from edge_agent.doctor import service
 from edge_agent.wire.pack import FORWARD
 from edge_agent.wire.settings import BrokerSettings
-from tests.brokers import PASSWORD, free_port, mosquitto
+from tests.brokers import PASSWORD, free_port
 from tests.models import tiny_pack
 
 
@@ -61,26 +61,6 @@ def test_data_that_is_not_there_or_empty_is_a_failure(settings: AgentConfig, tmp
     assert service.data(changed(settings, data=tmp_path / "none")).level == "failure"
     (tmp_path / "empty").touch()
     assert "empty" in service.data(changed(settings, data=tmp_path / "empty")).found
-
-
-def test_the_broker_takes_the_device_in_or_says_why_not(settings: AgentConfig, tmp_path: Path) -> None:
-    with mosquitto(tmp_path) as running:
-        there = msgspec.structs.replace(settings.broker, port=running.port)
-        assert service.broker(changed(settings, broker=there)).level == "ok"
-        wrong = tmp_path / "wrong"
-        wrong.write_text("guess")
-        found = service.broker(changed(settings, broker=msgspec.structs.replace(there, password_file=wrong)))
-        assert found.level == "failure" and "refuses us" in found.found
-
-
-def test_a_broker_that_is_not_there_is_named(settings: AgentConfig) -> None:
-    found = service.broker(settings, answer_s=1.0)
-    assert found.level == "failure" and f"127.0.0.1:{settings.broker.port}" in found.found
-
-
-def test_a_missing_password_file_is_named(settings: AgentConfig, tmp_path: Path) -> None:
-    broker = msgspec.structs.replace(settings.broker, password_file=tmp_path / "none")
-    assert "none" in service.broker(changed(settings, broker=broker)).found
 
 
 def test_the_engine_loads_the_packs_that_are_there(settings: AgentConfig) -> None:
