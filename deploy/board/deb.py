@@ -21,10 +21,11 @@ from deploy.board.debian_texts import changelog, copyright_notice
 from deploy.board.own_wheel import CLONE
 from deploy.board.units import AGENT, TIMER, UPDATE, render
 from deploy.board.wheels import Target
-from edge_agent.config import AgentConfig, BrokerSettings
+from edge_agent.config import AgentConfig
 from edge_agent.releases.layout import Board
 from edge_agent.releases.provision import Membership, config_text
 from edge_agent.wire.errors import ConfigError, RankfleetError
+from edge_agent.wire.settings import BrokerSettings
 
 PACKAGE = "rankfleet-agent"
 _BOARD = Board()
