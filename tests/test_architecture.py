@@ -64,7 +64,6 @@ TESTED_WITH = {
     "edge_agent/ending.py": "tests/system/test_cli.py",
     "edge_agent/job_orders.py": "tests/edge_agent/test_agent.py",
     "edge_agent/session_events.py": "tests/edge_agent/test_session.py",
-    "edge_agent/updating/installed.py": "tests/system/test_updates.py",
     "edge_agent/trainer_process.py": "tests/edge_agent/test_jobs.py",
     "edge_agent/wire/mqtt_connection.py": "tests/wire/test_mqtt.py",
 }
