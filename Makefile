@@ -11,7 +11,7 @@ BROKER ?= mosquitto
 MQTT ?= 5
 LIMIT_BYTES ?= 4096
 
-.PHONY: help demo test test-slow fuzz kill-matrix kill-matrices lint clean
+.PHONY: help demo test test-slow test-vm fuzz kill-matrix kill-matrices lint clean
 
 help:
 	@echo "make demo                     the main job, end to end (about 6 minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make demo ARGS='--rounds 3'   any option of 'rankfleet demo --help'"
 	@echo "make test                     linters, types, import rules and tests"
 	@echo "make test-slow                the tests that take minutes each"
+	@echo "make test-vm                  the agent under systemd, in a virtual machine (one of the slow tests; root)"
 	@echo "make fuzz RUNS=1000000        fuzz every decoder (Linux on x86-64; RUNS is 10 million by default)"
 	@echo "make kill-matrix BROKER=mosquitto MQTT=3.1.1 LIMIT_BYTES=131072   kill everybody everywhere, on one broker"
 	@echo "make kill-matrices            the same on every broker, protocol and limit (about an hour)"
@@ -32,6 +33,9 @@ test: lint
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+test-vm: $(VENV)/ready
+	$(BIN)/python -m pytest -x --durations=0 tests/system/test_vm.py
 
 fuzz: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz.fuzz_decoders --runs $(RUNS) --seed $(SEED) $(ARGS)
