@@ -46,6 +46,10 @@ Gateway=10.0.2.2
 TOOLS = ("qemu-system-x86_64", "debootstrap", "mkfs.ext4", "ssh", "ssh-keygen", "tar")
 
 
+EMULATED = "RANKFLEET_VM_EMULATED"
+"""Set to 1 it has the machine emulated where the processor does not help."""
+
+
 def require_machine() -> None:
     """Skips, loudly, where there can be no virtual machine."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -59,6 +63,10 @@ def require_machine() -> None:
         reasons.append("not root, whom debootstrap wants")
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         reasons.append("not Linux on x86-64")
+    if "kvm" not in accelerator() and os.environ.get(EMULATED) != "1":
+        reasons.append(
+            f"no virtualisation (KVM): emulated it takes far longer, and is run by `make test-vm` ({EMULATED}=1)"
+        )
     if reasons:
         pytest.skip(
             f"NO VIRTUAL MACHINE, so units, watchdog and limits are NOT tested under systemd: {'; '.join(reasons)}"
