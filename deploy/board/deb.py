@@ -60,7 +60,8 @@ budget, and exchanges only the adapters with the fleet's gateway.
 .
 It carries its Python libraries with it, for one version of Python."""
 # The wheels are made for glibc 2.28; libstdc++ and libgcc are what they take from the system besides.
-_DEPENDS = ("libc6 (>= 2.28)", "libgcc-s1", "libstdc++6", "openssl", "adduser", "passwd")
+# procps has the /bin/kill by which the service reads its configuration again.
+_DEPENDS = ("libc6 (>= 2.28)", "libgcc-s1", "libstdc++6", "openssl", "adduser", "passwd", "procps")
 _SCRIPTS = {"preinstall": "preinst", "postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"}
 
 ManualPage = Callable[[str, str], str]
