@@ -59,7 +59,7 @@ def measure_idle(pack: Path, folder: Path, samples: int) -> list[Idle]:
     """
     port = _write_fleet(folder)
     with _process(folder, "broker", [_mosquitto(), "-c", str(folder / "mosquitto.conf")]):
-        agent_command = _rankfleet("agent", "run", str(folder / "agent.toml"))
+        agent_command = [sys.executable, "-m", "edge_agent", str(folder / "agent.toml")]
         with _process(folder, "agent", agent_command) as agent:
             with _coordinator(folder, pack, port, devices=2):
                 _wait(folder, "agent", lambda: _says(folder, "agent", "-> idle") and not agent.children())

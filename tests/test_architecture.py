@@ -59,7 +59,7 @@ def test_import_rules_hold() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("deploy.cli.main, edge_agent.agent", SUPERVISOR_HEAVY),
+        ("edge_agent.__main__, edge_agent.agent", (*SUPERVISOR_HEAVY, "argparse", "deploy")),
         ("edge_agent.trainer_process", HEAVY),
         ("coordinator.run", (*HEAVY, "onnxruntime", "tokenizers")),
         ("deploy.cli.main", (*RESIDENT_HEAVY, "amqtt", "paho")),

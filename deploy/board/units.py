@@ -48,7 +48,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart={release}/bin/rankfleet agent run {config}
+# As `rankfleet agent run`, in less memory.
+ExecStart={release}/bin/python -m edge_agent {config}
 ExecReload=/bin/kill -HUP $MAINPID
 User={user}
 Group={user}

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
-import signal
 import sys
-from typing import NoReturn
 
-from edge_agent.wire.errors import RankfleetError
+from edge_agent.service import program
 from edge_agent.wire.lean import own_version
 
 _ABOUT = """\
@@ -33,17 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     if "run" not in args:
         parser.print_help()
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        status: int = args.run(args)
-    except RankfleetError as error:
-        print(f"rankfleet: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("rankfleet: interrupted", file=sys.stderr)
-        return 130
-    return status
+    return program.run(lambda: args.run(args))
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
@@ -56,11 +43,6 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     for name in SUBCOMMANDS if chosen not in SUBCOMMANDS else (chosen,):
         importlib.import_module(f"deploy.cli.{name}").add_parser(subparsers)
     return parser
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    """An orderly stop, as for Ctrl-C: farewells are said and processes ended."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -14,14 +14,12 @@ memory come from memory.budget_bytes, so run this again when that has changed. W
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to those of `rankfleet agent`."""
-    from deploy.board.units import RELEASE, USER  # noqa: PLC0415 (only this command's)
-
     parser = commands.add_parser("unit", help="print or write the systemd units", description=_ABOUT)
     parser.add_argument("config", type=Path, metavar="CONFIG", help="the agent's TOML file")
     parser.add_argument(
-        "--release", type=Path, default=RELEASE, metavar="DIR", help="where it is installed (default: %(default)s)"
+        "--release", type=Path, metavar="DIR", help="where it is installed (default: /opt/rankfleet/current)"
     )
-    parser.add_argument("--user", default=USER, help="the user that the agent runs as (default: %(default)s)")
+    parser.add_argument("--user", help="the user that the agent runs as (default: rankfleet)")
     parser.add_argument("--install", action="store_true", help="write them instead")
     parser.add_argument("--root", type=Path, default=Path("/"), help="write them below this folder (default: /)")
     parser.set_defaults(run=run)
@@ -33,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     from edge_agent import config  # noqa: PLC0415
     from edge_agent.wire.errors import StoreError  # noqa: PLC0415
 
-    rendered = units.render(config.load(args.config), args.config, args.release, args.user)
+    rendered = units.render(
+        config.load(args.config), args.config, args.release or units.RELEASE, args.user or units.USER
+    )
     for name, text in rendered.items():
         path = args.root / units.FOLDER / name
         if not args.install:

@@ -30,10 +30,11 @@ def changed(**fields: object) -> AgentConfig:
 
 def written(folder: Path) -> list[Path]:
     """The units in `folder`, for a release that exists: verify looks for it."""
-    program = folder / "release/bin/rankfleet"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for name in ("rankfleet", "python"):
+        program = folder / "release/bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
     paths = []
     for name, text in units.render(SETTINGS, CONFIG, folder / "release", "root").items():
         paths.append(folder / name)
@@ -79,7 +80,7 @@ def test_without_a_budget_limits_are_shares_of_the_board() -> None:
 def test_the_service_runs_this_release_with_this_configuration_as_its_user() -> None:
     text = units.render(SETTINGS, CONFIG, Path("/srv/release"), "pi")[units.AGENT]
     for line in (
-        "Type=notify", "ExecStart=/srv/release/bin/rankfleet agent run /etc/rankfleet/agent.toml", "User=pi",
+        "Type=notify", "ExecStart=/srv/release/bin/python -m edge_agent /etc/rankfleet/agent.toml", "User=pi",
         "WatchdogSec=180", "OOMPolicy=continue", "ExecReload=/bin/kill -HUP $MAINPID", "ProtectHome=yes",
         "StateDirectory=rankfleet/state",
     ):  # fmt: skip

@@ -23,7 +23,7 @@ def test_units_are_printed_with_the_place_where_each_belongs(config: Path, capsy
     assert [line for line in said.splitlines() if line.startswith("# /")] == [
         f"# /etc/systemd/system/{name}" for name in (units.AGENT, units.UPDATE, units.TIMER)
     ]
-    assert f"ExecStart=/srv/here/bin/rankfleet agent run {config}" in said
+    assert f"ExecStart=/srv/here/bin/python -m edge_agent {config}" in said
     assert f"ReadWritePaths={config.parent / 'state'}" in said
 
 
