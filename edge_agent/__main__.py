@@ -17,16 +17,21 @@ with without_typing_extensions():  # whoever imports it first decides what it ta
 
 from edge_agent import agent, config
 
+WRONG_USAGE = 2
 
-def main(path: Path) -> int:
-    """Runs the agent of the configuration in `path`; the exit status."""
 
-    def run() -> int:
-        agent.run(config.load(path), lambda: config.load(path))
-        return 0
+def main(arguments: list[str]) -> int:
+    """Runs the agent of the configuration that is the one argument; returns the exit status."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        sys.stderr.write("usage: python -m edge_agent CONFIG\n")
+        return WRONG_USAGE
+    return run_to_its_end(lambda: _run(Path(arguments[0])))
 
-    return run_to_its_end(run)
+
+def _run(path: Path) -> int:
+    agent.run(config.load(path), lambda: config.load(path))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(sys.argv[1:]))

@@ -143,6 +143,7 @@ class Machine:
 
     def start(self) -> None:
         """Boots, and waits until it can be spoken to."""
+        words = (self.folder / "qemu").open("wb")
         self.process = subprocess.Popen(
             [
                 "qemu-system-x86_64", *accelerator(), "-m", str(MEMORY_MIB), "-smp", str(CORES),
@@ -152,7 +153,7 @@ class Machine:
                 "-drive", f"file={self.folder / 'disk'},if=virtio,format=raw,cache=unsafe",
                 "-netdev", f"user,id=lan,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net,netdev=lan",
             ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, stdout=words, stderr=words,
         )  # fmt: skip
         self.wait_for_boot()
 
@@ -189,6 +190,8 @@ class Machine:
     def says(self, command: str, timeout_s: float = COMMAND_S) -> str:
         """The output of a command that must not fail."""
         done = self.ask(command, timeout_s)
+        alive = self.process is not None and self.process.poll() is None
+        assert alive, f"the machine ended by itself: {(self.folder / 'qemu').read_text(errors='replace')}"
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout.strip()
 
