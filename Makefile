@@ -12,7 +12,7 @@ MQTT ?= 5
 LIMIT_BYTES ?= 4096
 SUITE ?= bookworm
 
-.PHONY: help demo test test-slow test-arm64 fuzz kill-matrix kill-matrices lint clean
+.PHONY: help demo test test-slow test-arm64 test-vm fuzz kill-matrix kill-matrices lint clean
 
 help:
 	@echo "make demo                     the main job, end to end (about 6 minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test                     linters, types, import rules and tests"
 	@echo "make test-slow                the tests that take minutes each"
 	@echo "make test-arm64 SUITE=trixie  the installer in a Debian for arm64, emulated (root, debootstrap, qemu-user-static)"
+	@echo "make test-vm                  the agent under systemd, in a virtual machine (one of the slow tests; root)"
 	@echo "make fuzz RUNS=1000000        fuzz every decoder (Linux on x86-64; RUNS is 10 million by default)"
 	@echo "make kill-matrix BROKER=mosquitto MQTT=3.1.1 LIMIT_BYTES=131072   kill everybody everywhere, on one broker"
 	@echo "make kill-matrices            the same on every broker, protocol and limit (about an hour)"
@@ -37,6 +38,9 @@ test-slow: $(VENV)/ready
 
 test-arm64: $(VENV)/ready
 	RANKFLEET_ARM64_SUITE=$(SUITE) $(BIN)/python -m pytest -s -rs -m slow tests/system/test_arm64.py
+
+test-vm: $(VENV)/ready
+	RANKFLEET_VM_EMULATED=1 $(BIN)/python -m pytest -x --durations=0 tests/system/test_vm.py
 
 fuzz: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz.fuzz_decoders --runs $(RUNS) --seed $(SEED) $(ARGS)

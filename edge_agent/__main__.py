@@ -18,17 +18,26 @@ with without_typing_extensions():  # whoever imports it first decides what it ta
 from edge_agent import agent, config
 from edge_agent.wire import logs
 
+WRONG_USAGE = 2
 
-def main(path: Path, form: logs.Form = "text", level: str = "info") -> int:
-    """Runs the agent of the configuration in `path`, which logs in this form from this level on; the exit status."""
 
-    def run() -> int:
-        agent.run(config.load(path), lambda: config.load(path))
-        return 0
+def main(arguments: list[str]) -> int:
+    """Runs the agent of the configuration that is the first argument; returns the exit status."""
+    if not arguments or arguments[0].startswith("-") or not _are_log_options(*arguments[1:]):
+        sys.stderr.write(f"usage: python -m edge_agent CONFIG [text | json [{' | '.join(logs.LEVELS)}]]\n")
+        return WRONG_USAGE
+    logs.begin(*arguments[1:])  # type: ignore[arg-type]  # they were looked at
+    return run_to_its_end(lambda: _run(Path(arguments[0])))
 
-    logs.begin(form, level)
-    return run_to_its_end(run)
+
+def _are_log_options(form: str = "text", level: str = "info", *more: str) -> bool:
+    return form in ("text", "json") and level in logs.LEVELS and not more
+
+
+def _run(path: Path) -> int:
+    agent.run(config.load(path), lambda: config.load(path))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))  # type: ignore[arg-type] # the command line has checked them
+    sys.exit(main(sys.argv[1:]))

@@ -14,8 +14,13 @@ from coordinator.enrolment.authority import Authority, Pair
 from edge_agent.wire.tls import TlsSettings
 
 NOW = datetime.now(timezone.utc)
+"""When the tests were collected: what is valid for minutes only is made by `now`."""
 LONG_AGO = NOW - timedelta(days=900)
 HOST = "127.0.0.1"
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 def store(folder: Path, name: str, pair: Pair) -> tuple[Path, Path]:

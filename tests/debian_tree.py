@@ -16,7 +16,7 @@ from deploy.fetch.fetch import cache_folder
 
 RELEASE = "bookworm"
 _MIRROR = "http://deb.debian.org/debian"
-_BESIDE = ("adduser", "openssl", "python3", "systemd")
+_BESIDE = ("adduser", "openssl", "procps", "python3", "systemd")
 """What the agent's package asks for, and what every board has: so that installing it needs no network."""
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -68,8 +68,6 @@ TESTED_WITH = {
     "profiling/soak/gateway.py": "tests/profiling/soak/test_run.py",
     "profiling/soak/host.py": "tests/profiling/soak/test_run.py",
     "edge_agent/releases/__main__.py": "tests/edge_agent/releases/test_options.py",
-    "edge_agent/__main__.py": "tests/system/test_cli.py",
-    "edge_agent/ending.py": "tests/system/test_cli.py",
     "edge_agent/job_orders.py": "tests/edge_agent/test_agent.py",
     "edge_agent/session_events.py": "tests/edge_agent/test_session.py",
     "edge_agent/trainer_process.py": "tests/edge_agent/test_jobs.py",
@@ -99,7 +97,7 @@ def test_import_rules_hold() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("edge_agent.__main__", (*SUPERVISOR_HEAVY, "argparse", "shutil")),
+        ("edge_agent.__main__", (*SUPERVISOR_HEAVY, "argparse", "deploy", "shutil")),
         ("edge_agent.trainer_process", HEAVY),
         ("coordinator.run", (*HEAVY, "onnxruntime", "tokenizers")),
         ("deploy.cli.main", (*RESIDENT_HEAVY, "amqtt", "paho")),

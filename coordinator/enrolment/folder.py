@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pwd
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.wire import durable
 from edge_agent.wire.errors import ConfigError, StoreError
 
 PRIVATE_FILE, PUBLIC_FILE = 0o600, 0o644
@@ -147,7 +146,7 @@ class FleetFolder:
             ):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(mode)
-                self._give(folder)
+                durable.give(folder)
         except OSError as error:
             raise StoreError(f"{self.root} cannot be written: {error}; check its owner and permissions") from error
 
@@ -157,26 +156,10 @@ class FleetFolder:
         Raises:
             StoreError: it cannot be written.
         """
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            try:
-                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                    os.fchmod(file.fileno(), mode)  # whatever the umask
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                self._give(part)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            durable.write(path, data, mode)
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error}; check the folder's owner and free space") from error
-
-    def _give(self, path: Path) -> None:
-        """To the folder's owner, where it is root who made it."""
-        owner = self.root.stat()
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def read(path: Path) -> bytes | None:

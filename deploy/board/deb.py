@@ -19,14 +19,17 @@ from deploy.board.agent_tree import unpack_agent
 from deploy.board.bundle import check
 from deploy.board.debian_texts import changelog, copyright_notice
 from deploy.board.own_wheel import CLONE
+from deploy.board.units import AGENT, TIMER, UPDATE, render
 from deploy.board.wheels import Target
+from edge_agent.config import AgentConfig
 from edge_agent.releases.layout import Board
 from edge_agent.releases.provision import Membership, config_text
-from edge_agent.releases.service_manager import UNITS
 from edge_agent.wire.errors import ConfigError, RankfleetError
+from edge_agent.wire.settings import BrokerSettings
 
 PACKAGE = "rankfleet-agent"
-LIBRARY = PurePosixPath(Board().package)
+_BOARD = Board()
+LIBRARY = PurePosixPath(_BOARD.package)
 ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 """Debian's names for what `uname -m` says."""
 MAINTAINER = "rankfleet <rankfleet@example.org>"
@@ -35,12 +38,19 @@ _DOCUMENTS = f"usr/share/doc/{PACKAGE}"
 _PLACES = {
     "rankfleet": "usr/bin/rankfleet",
     "__main__.py": f"{str(LIBRARY)[1:]}/__main__.py",
-    **{unit: f"usr/lib/systemd/system/{unit}" for unit in UNITS},
     "sysusers.conf": f"usr/lib/sysusers.d/{PACKAGE}.conf",
     "tmpfiles.conf": f"usr/lib/tmpfiles.d/{PACKAGE}.conf",
     "lintian-overrides": f"usr/share/lintian/overrides/{PACKAGE}",
 }
 _EXAMPLE = Membership("board-01", "workshop", "https://gateway.example.org:8443", budget_bytes=256 * 2**20)
+_MANUAL = "Documentation=man:rankfleet(1)"
+_CONFIGURED = f"ConditionPathExists={_BOARD.config}"
+_IN_UNIT = {
+    AGENT: (_MANUAL, _CONFIGURED),
+    # A board that has not joined has nothing to ask for.
+    UPDATE: (_MANUAL, _CONFIGURED, f"ConditionPathExists={_BOARD.identity / 'device.pem'}"),
+    TIMER: (_MANUAL,),
+}
 _SYNOPSIS = "fine-tunes a language model on this board's data, in a fleet"
 _DESCRIPTION = f"""\
 {_SYNOPSIS}
@@ -50,7 +60,8 @@ budget, and exchanges only the adapters with the fleet's gateway.
 .
 It carries its Python libraries with it, for one version of Python."""
 # The wheels are made for glibc 2.28; libstdc++ and libgcc are what they take from the system besides.
-_DEPENDS = ("libc6 (>= 2.28)", "libgcc-s1", "libstdc++6", "openssl", "adduser", "passwd")
+# procps has the /bin/kill by which the service reads its configuration again.
+_DEPENDS = ("libc6 (>= 2.28)", "libgcc-s1", "libstdc++6", "openssl", "adduser", "passwd", "procps")
 _SCRIPTS = {"preinstall": "preinst", "postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"}
 
 ManualPage = Callable[[str, str], str]
@@ -92,7 +103,14 @@ def build(package: Package, out: Path, manual: ManualPage) -> Path:
 
 def example() -> str:
     """The configuration that the package shows, as the installer would write it."""
-    return config_text(Board(), _EXAMPLE)
+    return config_text(_BOARD, _EXAMPLE)
+
+
+def units() -> dict[str, str]:
+    """The units of a board whose name, fleet and budget are not known yet; they start nothing that would fail."""
+    any_board = AgentConfig("%H", "", _BOARD.data, _BOARD.state, BrokerSettings(""))
+    rendered = render(any_board, _BOARD.config, release=Path("/usr"))
+    return {name: text.replace("[Unit]", "\n".join(("[Unit]", *_IN_UNIT[name])), 1) for name, text in rendered.items()}
 
 
 def source_date_s() -> int:
@@ -143,6 +161,10 @@ def _gzip(path: Path, text: str) -> None:
 
 
 def _place_files(stage: Path, date_s: int) -> None:
+    services = stage / "usr/lib/systemd/system"
+    services.mkdir(parents=True)
+    for name, text in units().items():
+        (services / name).write_text(text, encoding="utf-8")
     for name, place in _PLACES.items():
         target = stage / place
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ _HOMES = ("/home", "/root", "/run/user")
 
 _AGENT = """\
 [Unit]
-Description=rankfleet agent {device} of fleet {fleet}
+Description=rankfleet agent {device}{of_fleet}
 Wants=network-online.target
 After=network-online.target time-sync.target
 # A gateway may be away for days: it is tried again for ever.
@@ -150,7 +150,7 @@ def render(settings: AgentConfig, config: Path, release: Path = RELEASE, user: s
     """
     words = {
         "device": settings.device,
-        "fleet": settings.fleet,
+        "of_fleet": f" of fleet {settings.fleet}" if settings.fleet else "",
         "release": _path(release),
         "config": _path(config.absolute()),
         "user": user,

@@ -25,12 +25,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Builds the package. Raises as `deploy.board.deb.build`."""
-    from deploy.board import deb, manual  # noqa: PLC0415 (a help text needs none of it)
+    from deploy.board import bundle, deb, manual  # noqa: PLC0415 (a help text needs none of it)
     from deploy.board.wheels import Target  # noqa: PLC0415
     from deploy.cli.main import command_line  # noqa: PLC0415
     from deploy.progress import megabytes  # noqa: PLC0415
 
-    package = deb.Package(Target(args.target, args.python), args.maintainer or deb.MAINTAINER)
+    package = deb.Package(bundle.check(Target(args.target, args.python)), args.maintainer or deb.MAINTAINER)
     print(f"the agent for {args.target} and Python {args.python}: fetching wheels, then packing", file=sys.stderr)
     built = deb.build(
         package, args.out, lambda version, date: manual.manual_page(command_line(), _SUMMARY, version, date)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
+from edge_agent.wire import durable
 from edge_agent.wire.errors import StoreError
 
 PRIVATE, PUBLIC, PRIVATE_FOLDER = 0o600, 0o644, 0o700
@@ -17,19 +16,8 @@ def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                os.fchmod(file.fileno(), mode)  # whatever the umask
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            give(part)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        durable.write(path, data, mode)
     except OSError as error:
         raise _failed(path, error) from error
 
@@ -40,12 +28,8 @@ def link(path: Path, target: str) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        part.symlink_to(target)
-        give(part)
-        part.replace(path)
-        sync_folder(path.parent)
+        durable.link(path, target)
     except OSError as error:
         raise _failed(path, error) from error
 
@@ -59,25 +43,9 @@ def make_folder(path: Path) -> None:
     try:
         if not path.exists():
             path.mkdir(parents=True, mode=PRIVATE_FOLDER)
-            give(path)
+            durable.give(path)
     except OSError as error:
         raise _failed(path, error) from error
-
-
-def give(path: Path) -> None:
-    """To the owner of the folder around it, where root made it: updates run as root, the agent does not."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.lchown(path, owner.st_uid, owner.st_gid)
-
-
-def sync_folder(folder: Path) -> None:
-    """Has the names in `folder` on the disk."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _failed(path: Path, error: OSError) -> StoreError:

@@ -14,7 +14,7 @@ from typing import Any
 
 from edge_agent.enrolment import dates, files, keys, openssl
 from edge_agent.enrolment.client import FORBIDDEN, NOT_FOUND, TOO_MANY, Gateway
-from edge_agent.wire import topics
+from edge_agent.wire import durable, topics
 from edge_agent.wire.errors import ConfigError, EnrolmentError
 from edge_agent.wire.folder_lock import LOCK, only_one
 
@@ -46,7 +46,7 @@ def join(wish: Wish, say: Say, wait_s: float = WAIT_S, poll_s: float = POLL_S) -
     topics.check_name(wish.device, "device")
     files.make_folder(wish.identity)
     with only_one(wish.identity, "rankfleet agent join or renew"):
-        files.give(wish.identity / LOCK)
+        durable.give(wish.identity / LOCK)
         _Joining(wish, say, poll_s).run(wait_s)
 
 

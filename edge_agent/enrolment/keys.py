@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.enrolment import files, openssl
+from edge_agent.wire import durable
 from edge_agent.wire.errors import ConfigError, EnrolmentError
 
 KEY, CERTIFICATE = "device.key", "device.pem"
@@ -130,7 +131,7 @@ class Identity:
             part.unlink()
             raise EnrolmentError("the gateway's certificate is for another key: ask the gateway's operator", 0)
         part.replace(pair.certificate)
-        files.sync_folder(pair.folder)
+        durable.sync_folder(pair.folder)
         self._use(pair)
 
     def _use(self, pair: Pair) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_agent.enrolment import dates, files, keys, openssl
 from edge_agent.enrolment.client import CONFLICT, Gateway
+from edge_agent.wire import durable
 from edge_agent.wire.errors import EnrolmentError
 from edge_agent.wire.folder_lock import LOCK, only_one
 
@@ -28,7 +29,7 @@ def renew(url: str, ca: Path, folder: Path, say: Say) -> bool:
     """
     files.make_folder(folder)
     with only_one(folder, "rankfleet agent join or renew"):
-        files.give(folder / LOCK)
+        durable.give(folder / LOCK)
         return _renew(url, ca, keys.Identity(folder), say)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_agent.wire import durable
+
 TEMPORARY = ".new"
 """Ending of what is about to be renamed; a leftover of it is worth nothing."""
 
@@ -24,32 +26,19 @@ def for_everybody() -> Iterator[None]:
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Puts a file with `data` in the place of `path`. Raises OSError."""
-    new = path.with_name(path.name + TEMPORARY)
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_folder(path.parent)
+    durable.write(path, data, mode, _new(path))
 
 
 def link(path: Path, target: Path) -> None:
     """Makes `path` a symbolic link to `target`, whatever file or link it was. Raises OSError."""
-    new = path.with_name(path.name + TEMPORARY)
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    new.replace(path)
-    sync_folder(path.parent)
+    durable.link(path, target, _new(path))
 
 
 def remove(path: Path) -> None:
     """Deletes a file if it is there. Raises OSError."""
     if path.exists() or path.is_symlink():
         path.unlink()
-        sync_folder(path.parent)
+        durable.sync_folder(path.parent)
 
 
 def remove_tree(path: Path) -> None:
@@ -60,10 +49,8 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Brings the names in `folder` to the disk. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _new(path: Path) -> Path:
+    """What `path` is called until it is whole; the one of an earlier try is gone then."""
+    new = path.with_name(path.name + TEMPORARY)
+    new.unlink(missing_ok=True)
+    return new

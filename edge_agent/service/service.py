@@ -70,12 +70,12 @@ class Service:
         try:
             change = merge(old, self._load())
             check(change.settings)
+            LOGGER.info("the configuration was read again; changed: %s", ", ".join(change.changed) or "nothing")
+            if change.left:
+                LOGGER.warning("these settings change with a restart only: %s", ", ".join(change.left))
         except RankfleetError as error:
             LOGGER.error("the configuration is not taken, the agent goes on with the one before: %s", error)
             return None
         finally:
             self._notifier.tell(READY="1")
-        LOGGER.info("the configuration was read again; changed: %s", ", ".join(change.changed) or "nothing")
-        if change.left:
-            LOGGER.warning("these settings change with a restart only: %s", ", ".join(change.left))
         return change if change.changed else None

@@ -6,12 +6,12 @@ one whose end is not known.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from edge_agent.wire import durable
 from edge_agent.wire.errors import StoreError
 from edge_agent.wire.malformed import MALFORMED
 from edge_agent.wire.updates import ReleaseOrder, UpdateReport
@@ -64,30 +64,17 @@ class Spool:
             raise StoreError(f"{path} cannot be read ({error}): delete it; the gateway says it again") from error
 
     def _write(self, path: Path, data: bytes) -> None:
-        draft = path.with_suffix(".tmp")
         try:
-            with draft.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            self._sync()
+            durable.write(path, data)
         except OSError as error:
             raise _unusable(path, error) from error
 
     def _drop(self, path: Path) -> None:
         try:
             path.unlink(missing_ok=True)
-            self._sync()
+            durable.sync_folder(self.folder)
         except OSError as error:
             raise _unusable(path, error) from error
-
-    def _sync(self) -> None:
-        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _unusable(path: Path, error: OSError) -> StoreError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ Decode = Callable[..., Any]
 
 LOGGER = logging.getLogger("rankfleet.database")
 BUSY_TIMEOUT_S = 30
+_LOCKED_POLL_S = 0.01
 _META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
 
 
@@ -186,12 +188,25 @@ def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     db.text_factory = _text
     try:
-        db.execute("PRAGMA journal_mode=WAL")
+        _keep_a_write_ahead_log(db)
         db.execute("PRAGMA synchronous=FULL")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _keep_a_write_ahead_log(db: sqlite3.Connection) -> None:
+    """Where several change a new database to it at once, SQLite refuses all but one without waiting."""
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline_s:
+                raise
+        time.sleep(_LOCKED_POLL_S)
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:

@@ -22,7 +22,7 @@ Id = str | int | None
 _KNOWN: dict[str, Callable[[], Id]] = {}
 
 
-def begin(form: Form, level: str = "info") -> None:
+def begin(form: Form = "text", level: str = "info") -> None:
     """Has the program log on standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(TEXT) if form == "text" else JsonLines())

@@ -46,6 +46,7 @@ QUALITIES = st.sampled_from(
         Quality(lost=0.2, twice=0.2, late=0.3, congested=0.1, reordered=True),
     ]
 )
+LOGGER = logging.getLogger("rankfleet")
 POINTS = st.sampled_from([point for point in Point if point is not Point.TRAINER_STEPPED])
 
 
@@ -54,7 +55,8 @@ class Interleavings(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        logging.getLogger("rankfleet").setLevel(logging.CRITICAL)
+        self.level = LOGGER.level
+        LOGGER.setLevel(logging.CRITICAL)
         self.folder = Path(tempfile.mkdtemp(dir=SHM if SHM.is_dir() else None))
         self.fleet: Fleet | None = None
 
@@ -279,6 +281,7 @@ class Interleavings(RuleBasedStateMachine):
             if self.fleet is not None:
                 self.fleet.close()
             shutil.rmtree(self.folder)
+            LOGGER.setLevel(self.level)
 
     def end(self) -> None:
         """Without a quorum it says why it waits; with one it comes to its end; with all they hold the same model."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from edge_agent.wire.errors import RankfleetError
+from edge_agent.wire.errors import PackError, RankfleetError
+from edge_agent.wire.pack import MANIFEST
 from profiling import idle
 from profiling.idle import Idle
 from tests.brokers import require_mosquitto
@@ -30,8 +32,18 @@ def test_a_fleet_that_gets_nowhere_is_told_with_the_end_of_its_log(
 ) -> None:
     require_mosquitto()
     monkeypatch.setattr(idle, "PATIENCE_S", 8.0)
+    pack, folder = tmp_path / "pack", tmp_path / "fleet"
+    pack.mkdir()
+    folder.mkdir()
+    shutil.copy(tiny_pack() / MANIFEST, pack)  # and nothing that it names
     with pytest.raises(RankfleetError, match="the agent did not get as far"):
-        idle.measure_idle(tmp_path / "none", tmp_path, 1)
+        idle.measure_idle(pack, folder, 1)
+
+
+def test_what_is_no_pack_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="no model pack"):
+        idle.measure_idle(tmp_path, tmp_path, 1)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -42,9 +42,8 @@ PROTOCOL_99 = """
 import sys
 from edge_agent.wire import frame, messages
 messages.PROTOCOL = frame.PROTOCOL = 99
-from pathlib import Path
 from edge_agent.__main__ import main
-sys.exit(main(Path({config!r})))
+sys.exit(main([{config!r}]))
 """
 
 

@@ -19,7 +19,7 @@ from coordinator.enrolment.founding import opened
 from coordinator.enrolment.history import past_rounds
 from edge_agent.wire.tls import TlsSettings
 from tests.brokers import free_port, require_mosquitto
-from tests.certificates import HOST, NOW, client_files
+from tests.certificates import HOST, client_files, now
 from tests.gateways import serial_of
 from tests.models import tiny_pack
 from tests.system.fleet import CLASSES, NAME, NO_VARIABLES, Process, Settings, assert_stops, fleet, wait_until
@@ -147,7 +147,7 @@ def test_a_device_that_is_revoked_in_a_round_is_cut_and_the_run_ends_without_it(
         says(up, "round 1")
         _, authority = opened(gateway.folder)
         revocations = cut.Revocations(frozenset({serial_of(_files(settings, "pi-2"))}), frozenset({"pi-2"}))
-        assert cut.cut(gateway.folder, authority, "pi-2", revocations, NOW) is cut.Outcome.CUT
+        assert cut.cut(gateway.folder, authority, "pi-2", revocations, now()) is cut.Outcome.CUT
         thief.says("our certificate is revoked")
         assert honest.wait() == 0, honest.stderr[-3000:]
         says(up, "the rounds are over")

@@ -119,6 +119,17 @@ def test_a_device_that_nothing_fits_is_named_and_does_not_count() -> None:
     assert r.tick(rollout, 102.0).opened_s == (0.0, 102.0)
 
 
+def test_a_device_whose_agent_something_else_manages_does_not_count_and_is_not_asked_again() -> None:
+    rollout = r.start(RELEASE, TERMS, (("a", "b"), ("c", "d")), 0.0)
+    rollout, order = ask(rollout, "a", 1.0)
+    assert order is not None
+    rollout = r.report(rollout, "a", "unfit", "managed by apt", 2.0)
+    assert (ask(rollout, "a", 3.0)[1], r.needed(rollout, 0)) == (None, (1, 1))
+    rollout = installed(rollout, "b", 4.0)
+    assert r.tick(rollout, 104.0).opened_s == (0.0, 104.0)
+    assert ask(r.order_return(rollout, 105.0), "a", 106.0)[1] is None
+
+
 def test_a_release_that_fits_no_canary_goes_no_further() -> None:
     rollout = r.start(RELEASE, TERMS, (("a",), ("b", "c", "d")), 0.0)
     rollout, _ = ask(rollout, "a", 1.0, Facts("1.0", "armv7l", "3.11"))

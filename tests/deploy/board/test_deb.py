@@ -53,8 +53,17 @@ def test_shellcheck_finds_nothing_in_a_script(name: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_unit_that_the_agent_knows_is_in_the_package() -> None:
-    assert {path.name for path in SCRIPTS.glob("*.*") if path.suffix in (".service", ".timer")} == set(UNITS)
+def test_the_packages_units_are_those_of_every_board_and_wait_for_its_configuration() -> None:
+    units = deb.units()
+    assert set(units) == set(UNITS)
+    agent, update = units["rankfleet-agent.service"], units["rankfleet-update.service"]
+    assert "Description=rankfleet agent %H\n" in agent
+    assert "ExecStart=/usr/bin/rankfleet agent run /etc/rankfleet/agent.toml" in agent
+    assert "StateDirectory=rankfleet/state" in agent and "MemoryMax=85%" in agent
+    assert "ExecStart=/usr/bin/rankfleet agent update /etc/rankfleet/agent.toml" in update
+    for text in (agent, update):
+        assert "\nConditionPathExists=/etc/rankfleet/agent.toml\n" in text
+    assert "\nConditionPathExists=/var/lib/rankfleet/identity/device.pem\n" in update
 
 
 def test_the_example_configuration_is_one_and_keeps_to_the_packages_folders(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,16 +86,20 @@ def nobodys_python(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("only root may become another user, and that one needs a Python")
 
 
+@pytest.fixture
+def anybodys() -> Iterator[Path]:
+    """A folder that every user may enter; those of pytest are its user's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 def test_root_leaves_the_folder_to_its_user(
-    bundle: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    bundle: tuple[Path, str], anybodys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A link that this user plants leads to nothing that the user may not write."""
     nobodys_python(monkeypatch)
-    base = tmp_path_factory.getbasetemp()
-    for folder in (base.parent, base):
-        folder.chmod(0o755)
-    state_dir = tmp_path_factory.mktemp("board") / "state"
-    state_dir.parent.chmod(0o755)
+    state_dir = anybodys / "state"
     state_dir.mkdir()
     os.chown(state_dir, NOBODY, NOBODY)
     packs = Packs(state_dir)
