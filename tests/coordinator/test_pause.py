@@ -70,6 +70,7 @@ def test_a_coordinator_pauses_behind_its_open_round_stays_so_over_a_restart_and_
     gateway.crash()
     again = start()
     all_of(devices, Device.join)
+    again.tells(events.Joined, 3)
     assert "the rounds are paused" in again.tells(events.Waiting)[-1].reason
     assert again.told(events.Opened) == []
     say(config, False)
