@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -61,7 +62,8 @@ class Opened(Watched, frozen=True, tag="opened"):
 
 
 class Training(Watched, frozen=True, tag="training"):
-    """A device reports progress. `loss` is None where it is not finite: training diverged."""
+    """A device reports progress. `loss` is None where it is not finite: training diverged; `temperature_c` where the
+    board does not tell."""
 
     device: str
     round: int
@@ -69,6 +71,7 @@ class Training(Watched, frozen=True, tag="training"):
     step: int
     steps: int
     loss: float | None
+    temperature_c: float | None
 
 
 class Received(Watched, frozen=True, tag="received"):
@@ -149,6 +152,15 @@ class Done(Watched, frozen=True, tag="done"):
 
     rounds: int
     missing: tuple[str, ...]
+
+
+def training(device: str, message: m.Progress) -> Training:
+    """What `device` said; a figure that is not finite becomes None."""
+    loss, temperature_c = (
+        None if figure is None or not math.isfinite(figure) else figure
+        for figure in (message.loss, message.temperature_c)
+    )
+    return Training(device, message.round, message.phase, message.step, message.steps, loss, temperature_c)
 
 
 AnyEvent = (

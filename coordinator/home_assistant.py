@@ -27,6 +27,7 @@ _SENSORS: dict[str, dict[str, str]] = {
     "examples": {"name": "Examples"},
     "budget_bytes": {"name": "Memory budget", "dev_cla": "data_size", "unit_of_meas": "B"},
     "peak_bytes": {"name": "Peak memory", "dev_cla": "data_size", "unit_of_meas": "B"},
+    "temperature_c": {"name": "Temperature", "dev_cla": "temperature", "unit_of_meas": "°C"},
     "ranks": {"name": "Ranks"},
     "round": {"name": "Round"},
     "note": {"name": "Last error"},
@@ -42,6 +43,7 @@ class Board(msgspec.Struct, frozen=True):
     examples: int | None = None
     budget_bytes: int | None = None
     peak_bytes: int | None = None
+    temperature_c: float | None = None
     ranks: int | None = None
     round: int | None = None
     note: str | None = None
@@ -97,6 +99,8 @@ def changed(board: Board, event: events.Watched) -> Board:
     if isinstance(event, events.Received):
         report = event.report
         return put(board, round=event.round, ranks=report.ranks, peak_bytes=report.peak_anonymous_bytes)
+    if isinstance(event, events.Training):
+        return put(board, temperature_c=None if event.temperature_c is None else round(event.temperature_c))
     if isinstance(event, events.Refused):
         return put(board, note=event.reason[:_LONGEST_STATE])
     return board

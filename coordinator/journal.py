@@ -34,7 +34,7 @@ CREATE TABLE line (
 CREATE INDEX line_device ON line (device);
 CREATE TABLE progress (
     device TEXT PRIMARY KEY, date_s REAL NOT NULL, round INTEGER NOT NULL, phase TEXT NOT NULL, step INTEGER NOT NULL,
-    steps INTEGER NOT NULL, loss REAL
+    steps INTEGER NOT NULL, loss REAL, temperature_c REAL
 ) WITHOUT ROWID;
 """
 _LINE = "date_s, event, device, round, text"
@@ -61,6 +61,7 @@ class Step(NamedTuple):
     step: int
     steps: int
     loss: float | None
+    temperature_c: float | None
 
 
 class Journal(Database):
@@ -73,7 +74,7 @@ class Journal(Database):
         with self._transaction() as db:
             db.executemany(f"INSERT INTO line ({_LINE}) VALUES (?, ?, ?, ?, ?)", lines)
             db.execute("DELETE FROM line WHERE number <= (SELECT max(number) FROM line) - ?", (KEPT_LINES,))
-            db.executemany("INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?, ?)", steps)
+            db.executemany("INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?, ?, ?)", steps)
 
     def lines(self, most: int, device: str | None = None) -> list[Line]:
         """The last lines, of one device or of all, the newest first."""
@@ -118,8 +119,9 @@ class Recorder:
         with self._lock:
             if isinstance(event, events.Training):
                 self._steps[event.device] = Step(
-                    event.device, date_s, event.round, event.phase, event.step, event.steps, event.loss
-                )
+                    event.device, date_s, event.round, event.phase, event.step, event.steps, event.loss,
+                    event.temperature_c,
+                )  # fmt: skip
             else:
                 self._lines.append(line_of(event, date_s))
         self._watch(event)

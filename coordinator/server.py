@@ -7,7 +7,6 @@ checkpoints and farewells. All that must survive is in the store before anyone i
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -206,8 +205,7 @@ class Coordinator:
         return rounds.Ready(device, self._clock())
 
     def _on_progress(self, device: str, message: m.Progress) -> None:
-        loss = message.loss if math.isfinite(message.loss) else None
-        self._watch(events.Training(device, message.round, message.phase, message.step, message.steps, loss))
+        self._watch(events.training(device, message))
 
     def _on_declined(self, device: str, message: m.Declined) -> rounds.Declined:
         self._desk.change(device, note=message.reason)

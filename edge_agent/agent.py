@@ -234,7 +234,8 @@ class Agent:
 
     def _on_step(self, line: jobs.Step) -> None:
         if isinstance(self._state.work, m.Plan):
-            progress = m.Progress(self._state.work.round, line.phase, line.step, line.steps, line.loss)
+            heat_c = self._recording.temperature_c
+            progress = m.Progress(self._state.work.round, line.phase, line.step, line.steps, line.loss, heat_c)
             self._send(progress, qos=0)
 
     def _offer(self) -> m.Offer:

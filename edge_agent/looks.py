@@ -39,6 +39,11 @@ class Looks:
             merged = [_merge(*inner[place : place + 2]) for place in range(0, len(inner), 2)]
             self._looks = [self._looks[0], *merged, self._looks[-1]]
 
+    @property
+    def last(self) -> Look | None:
+        """The newest."""
+        return self._looks[-1] if self._looks else None
+
     def between(self, start_s: float, end_s: float) -> Seen:
         """From one moment to another; energy by straight lines between looks, the rest of looks around and within."""
         times = [look.time_s for look in self._looks]

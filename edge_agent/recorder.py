@@ -51,6 +51,12 @@ class Recorder:
         self._since_s = self._looked_s = time.monotonic()
         self._spent_s = 0.0
 
+    @property
+    def temperature_c(self) -> float | None:
+        """Of the board, when it was last looked at; None where it does not tell."""
+        look = self._looks.last
+        return None if look is None else look.temperature_c
+
     def tick(self) -> None:
         """Looks at the board when it is time."""
         if time.monotonic() - self._looked_s >= self._sample_s:

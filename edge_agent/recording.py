@@ -38,6 +38,11 @@ class Recording:
         """Whether anything is recorded."""
         return self._recorder is not None
 
+    @property
+    def temperature_c(self) -> float | None:
+        """Of the board, when it was last looked at; None where it does not tell, or nothing is recorded."""
+        return None if self._recorder is None else self._recorder.temperature_c
+
     def tick(self) -> None:
         """Some time has passed."""
         if self._recorder is not None:

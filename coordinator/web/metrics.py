@@ -24,6 +24,7 @@ _DEVICE_GAUGES = (
     ("budget_bytes", "rankfleet_device_budget_bytes", "Memory that the device may use."),
     ("memory_bytes", "rankfleet_device_memory_bytes", "Memory of the whole board."),
     ("peak_bytes", "rankfleet_device_peak_anonymous_bytes", "Peak anonymous memory in its last round."),
+    ("temperature_c", "rankfleet_device_temperature_celsius", "Of the board, when it last reported progress."),
     ("ranks", "rankfleet_device_ranks", "Ranks that the device trains in the open round, or did in its last one."),
     ("version", "rankfleet_device_model_version", "Version of the model that the device reported last."),
 )

@@ -234,7 +234,7 @@ class _RunReader:
             budget_bytes=None if ready is None else ready.capability.budget_bytes,
             memory_bytes=None if ready is None else ready.capability.total_memory_bytes,
             peak_bytes=None if report is None else report.peak_anonymous_bytes,
-            temperature_c=None,
+            temperature_c=None if step is None else step.temperature_c,
             ranks=self._ranks(row.name, opened) if pending else None if report is None else report.ranks,
             version=None if ready is None else ready.version,
             phase="" if busy is None else busy.phase,

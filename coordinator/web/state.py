@@ -31,7 +31,7 @@ class DeviceRow(msgspec.Struct, frozen=True, array_like=True):
     peak_bytes: int | None
     """Anonymous memory in the last round that it took part in, at its peak."""
     temperature_c: float | None
-    """No message of protocol 5 carries it, so that it is not known."""
+    """When it last reported progress of a round."""
     ranks: int | None
     """That it trains in the open round, or trained in its last one."""
     version: int | None

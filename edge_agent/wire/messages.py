@@ -4,6 +4,7 @@ Each is an immutable msgspec structure, encoded as MessagePack inside a frame (s
 the messages of its own direction and refuses unknown fields, wrong types and values out of range.
 
 Protocol versions, newest first:
+    6  2026-11-26  progress carries the temperature of the board.
     5  2026-11-26  plans say for how many rounds an update is still taken.
     4  2026-11-26  rounds for the axes of classes; statistics of classes have a layout of their own; AdamW's epsilon;
        chunks say their offset.
@@ -19,7 +20,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 RunId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -155,6 +156,8 @@ class Progress(Message, tag="progress", frozen=True):
     step: Count
     steps: Count
     loss: float
+    temperature_c: float | None
+    """Of the board's hottest part that it tells of; None where it tells of none, or its agent records nothing."""
 
 
 class Declined(Message, tag="declined", frozen=True):

@@ -74,7 +74,16 @@ class Simulated:
         """A second of training: some devices go on by a step."""
         chosen = draw.sample(self.names[::2], max(1, int(share * self.devices / 2)))
         steps = [
-            journals.Step(name, time.time(), self.rounds + 1, "train", draw.randint(1, STEPS), STEPS, draw.random())
+            journals.Step(
+                name,
+                time.time(),
+                self.rounds + 1,
+                "train",
+                draw.randint(1, STEPS),
+                STEPS,
+                draw.random(),
+                draw.uniform(40, 80),
+            )
             for name in chosen
         ]
         journal.write([], steps)

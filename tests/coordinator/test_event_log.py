@@ -47,7 +47,7 @@ def test_what_follows_the_opening_of_a_round_is_about_it(told: Any) -> None:
 
 def test_levels(told: Any) -> None:
     lines = told(
-        events.Training("pi-1", 1, "train", 1, 2, None),
+        events.Training("pi-1", 1, "train", 1, 2, None, 61.5),
         events.Closed(make_record(1)),
         events.Objective("devices", True, 3.0, 2.0, "2026-11-26"),
         events.Objective("devices", False, 1.0, 2.0, "2026-11-26"),

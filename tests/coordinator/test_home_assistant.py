@@ -56,8 +56,15 @@ def test_what_changes_nothing_is_not_told() -> None:
     broker = Broker()
     assistant = told(broker, JOINED)
     broker.topics()
-    told(broker, JOINED, events.Training("pi-1", 1, "train", 1, 2, 0.5), assistant=assistant)
+    told(broker, JOINED, events.Training("pi-1", 1, "train", 1, 2, 0.5, None), assistant=assistant)
     assert broker.topics() == []
+
+
+def test_the_temperature_is_told_in_whole_degrees() -> None:
+    broker = Broker()
+    warm, as_warm, unknown = (events.Training("pi-1", 1, "train", 1, 2, 0.5, heat_c) for heat_c in (61.4, 60.9, None))
+    told(broker, JOINED, warm, as_warm, unknown)
+    assert [body["temperature_c"] for topic, body in broker.kept if topic == STATE] == [None, 61, None]
 
 
 def test_what_cannot_be_sent_is_sent_later_the_newest_alone() -> None:

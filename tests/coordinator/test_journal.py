@@ -29,8 +29,8 @@ def test_events_are_lines_and_progress_is_the_last_step_of_each_device(tmp_path:
     kept = record(
         tmp_path,
         events.Opened(1, 3, ("pi-1", "pi-2"), 54, "train"),
-        events.Training("pi-1", 1, "train", 1, 8, 2.5),
-        events.Training("pi-1", 1, "train", 2, 8, None),
+        events.Training("pi-1", 1, "train", 1, 8, 2.5, 60.0),
+        events.Training("pi-1", 1, "train", 2, 8, None, 61.5),
         events.Refused("pi-2", "too little memory", 1000),
         events.Closed(make_record(1)),
         events.Objective("devices", False, 1.0, 2.0, "2026-11-26"),
@@ -43,7 +43,7 @@ def test_events_are_lines_and_progress_is_the_last_step_of_each_device(tmp_path:
     ]
     assert kept.lines(10, "pi-2") == kept.lines(10)[2:3]
     assert kept.last("opened") == kept.of_round(1, "opened")[0]
-    assert kept.steps() == {"pi-1": Step("pi-1", NOW_S, 1, "train", 2, 8, None)}
+    assert kept.steps() == {"pi-1": Step("pi-1", NOW_S, 1, "train", 2, 8, None, 61.5)}
 
 
 def test_only_the_last_lines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def test_duplicates_and_replays_are_ignored(start: Start, devices: Devices) -> N
     device.say(device.ready())
     gateway.tells(events.Joined, 2)
     device.send(offline)
-    device.say(m.Progress(1, "train", 1, 2, 0.5))
+    device.say(m.Progress(1, "train", 1, 2, 0.5, 61.5))
     gateway.tells(events.Training)
     assert len(gateway.told(events.Left)) == 1
 
@@ -256,8 +256,9 @@ def test_messages_out_of_turn_change_nothing(start: Start, devices: Devices) -> 
 
 def test_a_loss_that_is_not_finite_can_be_told_as_json(start: Start, devices: Devices) -> None:
     gateway = start()
-    devices["pi-1"].say(m.Progress(1, "train", 1, 2, float("nan")))
+    devices["pi-1"].say(m.Progress(1, "train", 1, 2, float("nan"), float("nan")))
     (event,) = gateway.tells(events.Training)
+    assert (event.loss, event.temperature_c) == (None, None)
     assert msgspec.json.decode(msgspec.json.encode(event), type=events.AnyEvent) == event
 
 

@@ -20,7 +20,7 @@ def test_a_device_that_floods_is_dropped_and_named_and_the_others_go_on(
     gateway = start(changed)
     flood = devices["pi-2"]
     for _ in range(200):
-        flood.say(m.Progress(1, "train", 1, 2, 0.5))
+        flood.say(m.Progress(1, "train", 1, 2, 0.5, 61.5))
     assert gateway.tells(events.Flooding) == [events.Flooding("pi-2", 3.0)]
     others = [devices[name] for name in ("pi-1", "pi-3")]
     for device in others:

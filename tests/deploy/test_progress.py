@@ -23,7 +23,7 @@ ONE_OF_EACH: dict[type[events.Watched], tuple[events.Watched, str]] = {
         events.Opened(2, 12, ("pi-1", "pi-2"), 96, "train"),
         "round 2/12: 96 ranks alive, training on pi-1, pi-2",
     ),
-    events.Training: (events.Training("pi-1", 2, "train", 5, 12, 0.75), "step 5/12  loss 0.750"),
+    events.Training: (events.Training("pi-1", 2, "train", 5, 12, 0.75, None), "step 5/12  loss 0.750"),
     events.Received: (events.Received("pi-1", 2, REPORT), "96 ranks, 4 blocks, 1 kept, micro-batch 2"),
     events.Flooding: (events.Flooding("pi-1", 200.0), "pi-1 sends over 200 messages a second"),
     events.Objective: (
@@ -58,14 +58,14 @@ def test_every_event_survives_its_line_of_json(kind: type[events.Watched]) -> No
 
 def test_a_quarter_of_a_round_is_worth_a_line_and_the_last_step_is_not() -> None:
     progress = Progress()
-    told = [progress.line(events.Training("pi-1", 1, "train", step, 8, 1.0)) for step in range(9)]
+    told = [progress.line(events.Training("pi-1", 1, "train", step, 8, 1.0, None)) for step in range(9)]
     assert [step for step, line in enumerate(told) if line is not None] == [2, 4, 6]
-    assert progress.line(events.Training("pi-1", 2, "train", 2, 8, 1.0)) is not None
-    assert progress.line(events.Training("pi-2", 1, "train", 2, 8, 1.0)) is not None
+    assert progress.line(events.Training("pi-1", 2, "train", 2, 8, 1.0, None)) is not None
+    assert progress.line(events.Training("pi-2", 1, "train", 2, 8, 1.0, None)) is not None
 
 
 def test_a_loss_that_is_not_finite_is_told() -> None:
-    assert "diverged" in str(Progress().line(events.Training("pi-1", 1, "train", 4, 8, None)))
+    assert "diverged" in str(Progress().line(events.Training("pi-1", 1, "train", 4, 8, None, None)))
 
 
 def test_a_round_in_which_nobody_trains_says_what_it_is_for() -> None:
@@ -74,7 +74,7 @@ def test_a_round_in_which_nobody_trains_says_what_it_is_for() -> None:
 
 
 def test_progress_without_steps_is_no_error() -> None:
-    assert Progress().line(events.Training("pi-1", 1, "train", 0, 0, 1.0)) is None
+    assert Progress().line(events.Training("pi-1", 1, "train", 0, 0, 1.0, None)) is None
 
 
 def test_what_is_not_there_is_left_out() -> None:

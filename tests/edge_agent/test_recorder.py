@@ -11,6 +11,7 @@ import pytest
 from edge_agent.config import AgentConfig, RecorderSettings
 from edge_agent.recorder import EXIT, WAIT, Recorder
 from edge_agent.round_log import NAME, DeviceEntry, PhaseEntry, RoundEntry, read_rounds
+from edge_agent.sensors.board import Board
 from edge_agent.spans import Span, Stalls
 from edge_agent.wire import messages as m
 from edge_agent.wire.link import Traffic
@@ -134,7 +135,7 @@ def test_the_board_is_looked_at_no_more_often_than_asked_for(made: Made, monkeyp
     assert len(looked) == 1
 
 
-def run_a_round(folder: Path, settings: AgentConfig) -> None:
+def run_a_round(settings: AgentConfig) -> Gateway:
     broker = MemoryBroker(max_payload_bytes=16_384)
     gateway = Gateway(broker, DEVICE)
     agent = AgentThread(broker, settings)
@@ -146,11 +147,15 @@ def run_a_round(folder: Path, settings: AgentConfig) -> None:
     gateway.say(m.Leave("the test is over"))
     gateway.hears(m.Offline)
     agent.ends()
+    return gateway
 
 
-def test_an_agent_records_every_phase_of_a_round(tmp_path: Path) -> None:
+def test_an_agent_records_every_phase_of_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Board, "_temperature_c", lambda _: 61.5)
     settings = make_settings(tmp_path)
-    run_a_round(tmp_path, settings)
+    gateway = run_a_round(settings)
+    told = [message.temperature_c for message in gateway.heard if isinstance(message, m.Progress)]
+    assert told and set(told) == {61.5}
     entries = read_rounds(settings.state_dir)
     assert isinstance(entries[0], DeviceEntry) and (entries[0].device, entries[0].fleet) == (DEVICE, settings.fleet)
     found = {entry.phase: entry for entry in entries if isinstance(entry, PhaseEntry)}
@@ -173,5 +178,16 @@ def test_an_agent_records_every_phase_of_a_round(tmp_path: Path) -> None:
 
 def test_an_agent_that_is_told_not_to_records_nothing(tmp_path: Path) -> None:
     settings = msgspec.structs.replace(make_settings(tmp_path), recorder=RecorderSettings(enabled=False))
-    run_a_round(tmp_path, settings)
+    run_a_round(settings)
     assert not (settings.state_dir / NAME).exists()
+
+
+def test_progress_carries_the_temperature_of_the_last_look(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, _ = made
+    assert recorder.temperature_c is None, "nobody has looked"
+    look = recorder._board.look
+    for heat_c in (61.5, None):
+        monkeypatch.setattr(recorder._board, "look", lambda heat_c=heat_c: look()._replace(temperature_c=heat_c))
+        recorder.enter(WAIT, 1, RUN, job=False)
+        recorder.enter(WAIT, 2, RUN, job=False)
+        assert recorder.temperature_c == heat_c

@@ -70,7 +70,7 @@ DELTA = m.ObjectRef("delta", SHA, 40_000)
 FROM_AGENT: tuple[m.Message, ...] = (
     m.Hello(agent_version="0.1.0", pack=None, version=0),
     m.Ready(pack=SHA, examples=300, holdout=33, longest_tokens=41, version=2, capability=CAPABILITY),
-    m.Progress(round=1, phase="train", step=3, steps=38, loss=1.5),
+    m.Progress(round=1, phase="train", step=3, steps=38, loss=1.5, temperature_c=61.5),
     m.Declined(round=1, reason="nothing fits", smallest_budget_bytes=90_000_000),
     m.Offer(round=1, update=m.ObjectRef("update", SHA, 70_000), report=REPORT),
     m.Finished(version=9, accuracy=0.9375, bytes_up=1, bytes_down=2, pack_bytes_down=3),

@@ -12,7 +12,7 @@ from coordinator.web.state import Level, RequestRow, RoundRow, Run, Snapshot
 from tests.coordinator.web.test_state import row
 
 ROOT = Path(__file__).resolve().parents[3]
-UNITS = ("_bytes", "_seconds", "_ratio", "_total", "_info")
+UNITS = ("_bytes", "_seconds", "_celsius", "_ratio", "_total", "_info")
 COUNTED = re.compile(
     r"_(devices|online|late|examples|ranks|version|running|paused|planned|open|alive|met|pending|loss)$"
 )

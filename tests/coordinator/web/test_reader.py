@@ -67,7 +67,7 @@ def open_round(folder: Path, number: int, answered_s: dict[str, float]) -> Store
         contribute(store, number, name)
         lines.append(journals.Line(NOW_S + after_s, "received", name, number, ""))
     journal = journals.Journal(folder / journals.FILE)
-    journal.write(lines, [journals.Step("pi-4", NOW_S + 5, number, "train", 3, 8, 0.5)])
+    journal.write(lines, [journals.Step("pi-4", NOW_S + 5, number, "train", 3, 8, 0.5, 61.5)])
     journal.close()
     return store
 
@@ -102,7 +102,7 @@ def test_the_open_round_with_who_is_awaited_and_what_they_do(reader: Reader, tmp
     assert (busy.phase, busy.step, busy.steps, busy.ranks) == ("train", 3, 8, 5)
     assert (done.step, done.ranks, done.peak_bytes) == (None, REPORT.ranks, REPORT.peak_anonymous_bytes)
     assert (busy.examples, busy.budget_bytes, busy.version) == (40, CAPABILITY.budget_bytes, 2)
-    assert busy.temperature_c is None and busy.peak_bytes is None
+    assert busy.temperature_c == 61.5 and busy.peak_bytes is None
 
 
 def test_a_device_is_late_when_half_have_answered_and_it_takes_half_as_long_again(
