@@ -40,7 +40,7 @@ test-arm64: $(VENV)/ready
 	RANKFLEET_ARM64_SUITE=$(SUITE) $(BIN)/python -m pytest -s -rs -m slow tests/system/test_arm64.py
 
 test-vm: $(VENV)/ready
-	RANKFLEET_VM_EMULATED=1 $(BIN)/python -m pytest -x --durations=0 tests/system/test_vm.py
+	RANKFLEET_VM_EMULATED=1 $(BIN)/python -m pytest -s -x --durations=0 tests/system/test_vm.py
 
 fuzz: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz.fuzz_decoders --runs $(RUNS) --seed $(SEED) $(ARGS)

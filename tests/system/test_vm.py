@@ -1,32 +1,34 @@
 """The agent as a service in a virtual machine: a real systemd, real control groups, a real reboot.
 
-Broker and coordinator run on this machine, the agent in the virtual one. The tests follow each other on one machine.
+The gateway runs on this machine, the board is the virtual one, and joins by the line that the gateway prints. The tests
+follow each other on one machine.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from coordinator import events
+from coordinator.enrolment.history import past_rounds
 from deploy.board import units
 from tests.agents import write_capability
-from tests.brokers import PASSWORD, mosquitto, require_mosquitto
 from tests.system import vm
-from tests.system.fleet import BUDGET_BYTES, NAME, USERS, Fleet, Settings, of_kind, told, toml, toy_rows, write_rows
+from tests.system.boards import CONFIG, DEVICE, Command, Gateway, approve, paste, serving, show
+from tests.system.fleet import BUDGET_BYTES, toy_rows, write_rows
 from tests.system.vm import HOST, Machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-DEVICE = "pi-1"
 ROUNDS = 10_000
 PATIENCE_S = 400.0
-UNIT, CONFIG, STATE = units.AGENT, "/etc/rankfleet/agent.toml", "/var/lib/rankfleet"
+UNIT, DATA = units.AGENT, "/var/lib/rankfleet/data/texts.jsonl"
+PYTHON = "3.11"
+"""Of the machine's Debian."""
 HOLDOUT, OTHER_HOLDOUT = 0.15, 0.25
 TOO_LITTLE_BYTES = 36 * 2**20
 """More anonymous memory than the supervisor has, less than a trainer needs."""
@@ -43,10 +45,10 @@ SUPERVISOR_BYTES = 30 * 10**6
 
 @dataclass
 class Board:
-    """The virtual machine, and the fleet on this one."""
+    """The virtual machine, and the gateway on this one."""
 
     machine: Machine
-    fleet: Fleet
+    gateway: Gateway
 
     def property(self, name: str) -> str:
         """Of the agent's unit, as systemd tells it."""
@@ -56,8 +58,8 @@ class Board:
         return self.machine.says(f"journalctl -b --no-pager -o cat _SYSTEMD_UNIT={UNIT} + UNIT={UNIT}")
 
     def closed(self) -> int:
-        """How many rounds have closed."""
-        return len(of_kind(told(self.fleet.coordinator), events.Closed))
+        """How many rounds have closed with an update of the board."""
+        return len(past_rounds(self.gateway.folder.root / "run", DEVICE))
 
     def trains(self, rounds: int = 1) -> None:
         """Waits for so many more rounds."""
@@ -70,47 +72,43 @@ class Board:
     def wait(self, true: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + PATIENCE_S
         while not true():
-            assert time.monotonic() < deadline_s, f"{self.journal()[-4000:]}\n{self.fleet.coordinator.lines[-20:]}"
+            assert time.monotonic() < deadline_s, f"{self.journal()[-4000:]}\n{self.gateway.up.lines[-20:]}"
             time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     vm.require_machine()
-    require_mosquitto()
     folder = tmp_path_factory.mktemp("vm")
-    with mosquitto(folder, users=USERS) as broker:
-        settings = Settings(rounds=ROUNDS, devices=(DEVICE,), port=broker.port, training={"local_steps": 1})
-        fleet = Fleet(folder / "fleet", settings)
-        machine = prepared(folder, broker.port)
+    vm.unpack(folder)
+    machine = Machine.of(folder)
+    with serving(folder, HOST, ROUNDS) as gateway:
+        gateway.bundle(folder / "bundles", "x86_64", PYTHON)
         try:
-            fleet.start_coordinator()
             machine.start()
-            yield Board(machine, fleet)
+            install(machine, gateway)
+            yield Board(machine, gateway)
         finally:
             machine.stop()
-            fleet.stop()
 
 
-def prepared(folder: Path, port: int) -> Machine:
-    """A machine with the agent installed, configured and enabled, as an installer leaves it."""
-    tree = vm.unpack(folder)
-    vm.install_agent(tree, folder)
-    settings = {
-        "device": DEVICE, "fleet": NAME, "data": f"{STATE}/data/texts.jsonl", "state_dir": f"{STATE}/state",
-        "capability": "capability.json", "holdout_share": HOLDOUT, "memory": {"budget_bytes": BUDGET_BYTES},
-        "broker": {"host": HOST, "port": port, "password_file": "password"},
-    }  # fmt: skip
-    (tree / "etc/rankfleet").mkdir()
-    (tree / CONFIG[1:]).write_text(toml(settings))
-    (tree / "etc/rankfleet/password").write_text(PASSWORD)
-    write_capability(tree / "etc/rankfleet/capability.json", DEVICE)  # measuring takes minutes in an emulated machine
-    (tree / STATE[1:] / "data").mkdir(parents=True)
-    write_rows(tree / STATE[1:] / "data/texts.jsonl", toy_rows(0))
-    vm.run("chroot", tree, "sh", "-ec", f"chown -R rankfleet:rankfleet {STATE}; chgrp rankfleet /etc/rankfleet/*; "
-           f"chmod 0640 /etc/rankfleet/*; chmod 0750 {STATE}/data; chmod 0640 {STATE}/data/*; "
-           f"rankfleet agent unit {CONFIG} --install; systemctl enable {UNIT}")  # fmt: skip
-    return Machine.of(folder)
+def install(machine: Machine, gateway: Gateway) -> None:
+    """As a technician does it: pastes the line, is approved, puts texts there."""
+
+    def start(line: str) -> Command:
+        show(f"# {line}")
+        return Command(machine.shell(f"cd && {line}"), dict(os.environ))
+
+    said = approve(gateway, paste(start, gateway, f"--budget-mib {BUDGET_BYTES // 2**20}"))
+    assert "is installed" in said and "nothing is started" not in said
+    # Measuring takes minutes in an emulated machine.
+    record = write_capability(machine.folder / "capability.json", DEVICE)
+    machine.says("cat > /etc/rankfleet/capability.json", given=record.read_text())
+    machine.says(f"sed -i '1i holdout_share = {HOLDOUT}\\ncapability = \"capability.json\"' {CONFIG}")
+    texts = machine.folder / "texts.jsonl"
+    write_rows(texts, toy_rows(0))
+    machine.says(f"cat > {DATA}; chown rankfleet:rankfleet {DATA}; chmod 0640 {DATA}", given=texts.read_text())
+    machine.says(f"systemctl restart {UNIT}")
 
 
 def test_the_unit_starts_by_itself_and_the_agent_trains(board: Board) -> None:
@@ -163,7 +161,7 @@ def test_a_trainer_that_runs_into_its_limit_dies_and_the_agent_goes_on(board: Bo
     pid, killed = board.property("MainPID"), "was killed by signal 9"
     board.machine.says(f"systemctl set-property --runtime {UNIT} MemoryHigh=infinity MemoryMax={TOO_LITTLE_BYTES}")
     board.logs(killed, times=4)  # the same job starts again three times
-    board.wait(lambda: any(killed in one.reason for one in of_kind(told(board.fleet.coordinator), events.Refused)))
+    board.wait(lambda: any(killed in line for line in board.gateway.up.lines))
     assert (board.property("ActiveState"), board.property("MainPID")) == ("active", pid)
     events_ = board.machine.says(f"cat /sys/fs/cgroup/system.slice/{UNIT}/memory.events")
     assert int(dict(line.split() for line in events_.splitlines())["oom_kill"]) >= 4
@@ -195,8 +193,7 @@ def test_a_board_that_is_restarted_goes_on_by_itself(board: Board) -> None:
 
 
 def test_an_idle_supervisor_is_small_with_the_systems_own_python(board: Board) -> None:
-    board.fleet.coordinator.terminate()
-    board.fleet.coordinator.wait()
+    board.gateway.operator("pause")
     pid = board.property("MainPID")
     board.wait(lambda: not board.machine.ask(f"pgrep -P {pid}").stdout.strip())
     time.sleep(2.0)

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +25,11 @@ import pytest
 from deploy.fetch.fetch import cache_folder
 from tests.brokers import free_port
 
-ROOT = Path(__file__).parent.parent.parent
 HOST = "10.0.2.2"
 MIRROR, SUITE = "http://deb.debian.org/debian", "bookworm"
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "linux-image-cloud-amd64", "python3", "openssl", "iproute2",
-    "openssh-server", "procps",
+    "openssh-server", "procps", "ca-certificates", "curl", "sudo",
 )  # fmt: skip
 IMAGE_BYTES = 3 * 2**30
 MEMORY_MIB, CORES = 1024, 2
@@ -171,25 +169,28 @@ class Machine:
         console = (self.folder / "console").read_text(errors="replace")[-4000:]
         raise AssertionError(f"the machine did not boot in {BOOT_S} s:\n{console}")
 
-    def ask(self, command: str, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
-        """Runs a shell command as root; 255 is ssh's own status where nobody answers."""
+    def shell(self, command: str) -> list[str]:
+        """What runs a shell command there as root; its status is 255 where nobody answers."""
         options = {
             "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR",
             "ConnectTimeout": "10", "BatchMode": "yes", "IdentitiesOnly": "yes",
         }  # fmt: skip
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        login = ["-i", str(self.folder / "key"), "-p", str(self.port), "root@127.0.0.1"]
+        return ["ssh", *words, "-i", str(self.folder / "key"), "-p", str(self.port), "root@127.0.0.1", command]
+
+    def ask(self, command: str, timeout_s: float = COMMAND_S, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs a shell command, which reads `given`."""
         done = subprocess.run(
-            ["ssh", *words, *login, command],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False,
+            self.shell(command),
+            input=given, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False,
         )  # fmt: skip
         with (self.folder / "transcript").open("a", encoding="utf-8") as file:
             file.write(f"# {command}\n{done.stdout}{done.stderr}")
         return done
 
-    def says(self, command: str, timeout_s: float = COMMAND_S) -> str:
+    def says(self, command: str, timeout_s: float = COMMAND_S, given: str = "") -> str:
         """The output of a command that must not fail."""
-        done = self.ask(command, timeout_s)
+        done = self.ask(command, timeout_s, given)
         alive = self.process is not None and self.process.poll() is None
         assert alive, f"the machine ended by itself: {(self.folder / 'qemu').read_text(errors='replace')}"
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
@@ -207,62 +208,3 @@ class Machine:
             self.process.kill()
             self.process.wait()
             self.process = None
-
-
-def install_agent(tree: Path, folder: Path) -> None:
-    """An agent in `/opt/rankfleet/current` of the system in `tree`, from wheels alone, and its user."""
-    wheels = tree / "opt/wheels"
-    shutil.copytree(_requirements(), wheels)
-    _build_wheel(folder, wheels)
-    release = "/opt/rankfleet/releases/test"
-    run("chroot", tree, "python3", "-m", "venv", "--without-pip", release)
-    (pip,) = wheels.glob("pip-*.whl")
-    command = ("python3", f"/opt/wheels/{pip.name}/pip", "--python", f"{release}/bin/python", "install", "-q")
-    run("chroot", tree, *command, "--no-index", "--find-links", "/opt/wheels", "rankfleet")
-    (tree / "opt/rankfleet/current").symlink_to("releases/test")
-    (tree / "usr/local/bin/rankfleet").symlink_to("/opt/rankfleet/current/bin/rankfleet")
-    run(
-        "chroot",
-        tree,
-        "useradd",
-        "--system",
-        "--home-dir",
-        "/var/lib/rankfleet",
-        "--shell",
-        "/usr/sbin/nologin",
-        "rankfleet",
-    )
-    shutil.rmtree(wheels)
-
-
-def _requirements() -> Path:
-    """Wheels of all that an agent needs, for the Python of the base system."""
-    constraints = ROOT / "deploy/board-constraints.txt"
-    recipe = hashlib.sha256(constraints.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / "vm" / f"wheels-{recipe}"
-    if not folder.exists():
-        from profiling.installed import agent_requirements  # noqa: PLC0415
-
-        part = folder.with_suffix(f".{os.getpid()}")
-        platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (36, 28, 27, 17)]
-        platforms += ["--platform=manylinux2014_x86_64", "--platform=manylinux2010_x86_64"]
-        _pip("download", "-q", "--only-binary=:all:", "--python-version=3.11", *platforms, "-c", str(constraints),
-             "-d", str(part), "pip", *map(str, agent_requirements()))  # fmt: skip
-        part.rename(folder)
-    return folder
-
-
-def _build_wheel(folder: Path, wheels: Path) -> None:
-    """Of this repository, from a copy: building leaves files behind."""
-    source = folder / "source"
-    source.mkdir()
-    for name in ("edge_agent", "coordinator", "profiling", "deploy"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    _pip("wheel", "-q", "--no-deps", "-w", str(wheels), str(source))
-
-
-def _pip(*arguments: str) -> None:
-    words: Sequence[str] = (sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
-    run(*words)
