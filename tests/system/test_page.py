@@ -19,6 +19,7 @@ from coordinator.enrolment.opening import Fleet as FleetDesk
 from coordinator.run import DATABASE
 from coordinator.store import Store
 from coordinator.web.texts import strings
+from edge_agent.sensors.board import Board
 from tests.brokers import free_port, require_mosquitto
 from tests.browsers import Watched, accessibility, browser, require_browser, screenshot, watched
 from tests.certificates import HOST, client_files
@@ -219,7 +220,8 @@ def test_devices_are_filtered_and_sorted(site: Site, page: Any) -> None:
     assert page.locator("#devices tr").count() == 5
     assert row(page, "pi-1").locator("td").first.inner_text() == "online"
     assert "256" in row(page, "pi-1").inner_text() or "268" in row(page, "pi-1").inner_text()
-    assert "not known" in row(page, "pi-1").inner_text(), "no board tells its temperature"
+    known = Board().look().temperature_c is not None
+    assert ("°C" if known else "not known") in row(page, "pi-1").inner_text()
     page.click("#devices-head >> text=Device")
     assert page.locator("#devices tr th").all_inner_texts() == list(reversed(DEVICES))
     assert page.get_attribute("#devices-head th", "aria-sort") == "descending"
