@@ -33,6 +33,8 @@ DEVICE_DAYS = 90
 LEAST_RSA_BITS = 2048
 MOST_REQUEST_BYTES = 16 * 1024
 
+UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What cryptography raises where a certificate, a request or a key is damaged or of an unknown kind."""
 _SKEW = timedelta(days=1)
 _HASH = hashes.SHA256()
 
@@ -86,7 +88,7 @@ class Authority:
         try:
             certificate = x509.load_pem_x509_certificate(pair.certificate_pem)
             key = load_pem_private_key(pair.key_pem, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except (TypeError, *UNREADABLE) as error:
             raise ConfigError(f"the authority's files are damaged: {error}; restore them from a backup") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise ConfigError("the authority's key is not that of its certificate: restore both from the same backup")
@@ -176,7 +178,7 @@ def read_request(request_pem: bytes) -> CertificatePublicKeyTypes:
     try:
         request = x509.load_pem_x509_csr(request_pem)
         signed, key = request.is_signature_valid, request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise EnrolmentError(f"expected a certificate request in PEM form: {error}") from error
     if not signed:
         raise EnrolmentError("the certificate request is not signed with its own key: make a new one on the board")

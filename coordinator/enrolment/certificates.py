@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from .authority import Pair
+from .authority import UNREADABLE, Pair
 
 
 def unfit(pair: Pair | None, ca: x509.Certificate, hosts: Iterable[str] | None, until: datetime) -> str | None:
@@ -23,7 +23,7 @@ def unfit(pair: Pair | None, ca: x509.Certificate, hosts: Iterable[str] | None, 
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, TypeError):
         return "the one that was there was not signed by this authority"
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return "the one that was there was damaged"
     reasons = (
         ("did not belong to its key", not belongs),

@@ -17,7 +17,7 @@ from typing import Protocol
 from cryptography import x509
 
 from coordinator.enrolment import joining
-from coordinator.enrolment.authority import DEVICE_DAYS, Authority, fingerprint_of, read_request
+from coordinator.enrolment.authority import DEVICE_DAYS, UNREADABLE, Authority, fingerprint_of, read_request
 from coordinator.enrolment.registry import Certificate, Change, Device, Entry, Registry, Report, Request, Token
 from edge_agent.wire import topics
 from edge_agent.wire.errors import ConfigError, EnrolmentError
@@ -370,7 +370,7 @@ def serial_of(certificate_pem: str) -> int:
     """
     try:
         return x509.load_pem_x509_certificate(certificate_pem.encode()).serial_number
-    except ValueError as error:
+    except UNREADABLE as error:
         raise EnrolmentError(f"expected a certificate: {error}", joining.FORBIDDEN) from error
 
 

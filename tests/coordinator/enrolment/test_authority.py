@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -130,6 +131,22 @@ def test_a_request_that_its_key_did_not_sign_is_refused() -> None:
 def test_what_is_no_request_is_refused(pem: bytes) -> None:
     with pytest.raises(EnrolmentError):
         read_request(pem)
+
+
+def of_version(pem: bytes, version: int) -> bytes:
+    """The same request or certificate, with another version, which is its first number."""
+    head, *lines, foot = pem.splitlines(keepends=True)
+    der = base64.b64decode(b"".join(lines))
+    at = der.index(b"\x02\x01") + 2
+    return head + base64.encodebytes(der[:at] + bytes([version]) + der[at + 1 :]) + foot
+
+
+def test_an_unknown_version_is_refused() -> None:
+    with pytest.raises(EnrolmentError, match="64 is not a valid CSR version"):
+        read_request(of_version(request(ec.generate_private_key(ec.SECP256R1())), 64))
+    pair = AUTHORITY.pair()
+    with pytest.raises(ConfigError, match="64 is not a valid X509 version"):
+        Authority.load(replace(pair, certificate_pem=of_version(pair.certificate_pem, 64)))
 
 
 def test_a_revoked_certificate_is_refused_as_long_as_the_authority_lives(tmp_path: Path) -> None:
