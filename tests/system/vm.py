@@ -114,6 +114,7 @@ def unpack(folder: Path) -> Path:
     (tree / "etc/systemd/network/10-lan.network").write_text(_NETWORK)
     (tree / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
     (tree / "etc/hostname").write_text("board\n")
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 board\n")
     run("chroot", tree, "systemctl", "enable", "systemd-networkd", "ssh")
     return tree
 
