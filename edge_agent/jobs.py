@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -219,11 +220,9 @@ class Runner:
     def _ended(self) -> Failure:
         code = self._reap()
         if code < 0:
-            return Failure(
-                f"the trainer process was killed by signal {-code}; if that is 9, the system ran out of memory: "
-                "lower memory.budget_bytes",
-                killed=True,
-            )
+            memory = code == -signal.SIGKILL
+            why = "as where memory runs out: lower memory.budget_bytes" if memory else "the log may say why"
+            return Failure(f"the trainer process was killed by signal {-code}, {why}", killed=True)
         return Failure(f"the trainer process ended with status {code} and no result; its traceback is in the log")
 
     def _reap(self) -> int:
