@@ -101,7 +101,8 @@ class Gateway:
         require_mosquitto()
         self.folder = FleetFolder(root / FLEET)
         self._root = root
-        ports = ("--broker-port", str(free_port()), "--enrolment-port", str(free_port()))
+        kinds = ("broker", "enrolment", "web")
+        ports = [word for kind in kinds for word in (f"--{kind}-port", str(free_port()))]
         job = ("--pack", str(tiny_pack()), "--classes", *CLASSES)
         self.operator("init", "--fleet", FLEET, "--host", host, *ports, *job)
         config = self.folder.coordinator_config

@@ -27,6 +27,7 @@ class Site:
         self.log = root / "up.log"
         self.broker_port, self.enrolment_port = free_port(), free_port()
         ports = ("--broker-port", str(self.broker_port), "--enrolment-port", str(self.enrolment_port))
+        ports = (*ports, "--web-port", str(free_port()))
         self.done("init", str(self.folder), "--fleet", "site", "--host", HOST, *ports)
         with self.log.open("w") as log:
             self.up = self.start("coordinator", "up", str(self.folder), stdout=log)

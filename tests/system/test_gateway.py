@@ -63,6 +63,7 @@ class Gateway:
 
     def init(self, *more: str) -> None:
         ports = ("--broker-port", str(self.port), "--enrolment-port", str(self.enrolment_port))
+        ports = (*ports, "--web-port", str(free_port()))
         asked = ("--fleet", NAME, "--host", HOST, *ports, *more)
         assert self.command("init", str(self.folder.root), *asked).wait() == 0
 
