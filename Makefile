@@ -15,7 +15,7 @@ SUITE ?= bookworm
 .PHONY: help demo test test-slow test-arm64 test-vm fuzz kill-matrix kill-matrices lint clean
 
 help:
-	@echo "make demo                     the main job, end to end (about 6 minutes)"
+	@echo "make demo                     the main job, end to end (about 4 minutes)"
 	@echo "make demo DATA=20newsgroups   the same on 20 Newsgroups (about 20 minutes)"
 	@echo "make demo ARGS='--rounds 3'   any option of 'rankfleet demo --help'"
 	@echo "make test                     linters, types, import rules and tests"
