@@ -36,8 +36,15 @@ def run_plots(run: Run, ranks: RankMap | None) -> list[ET.Element]:
     plots = [
         _chart(f"accuracy against {name}", label, "accuracy, %", {"fleet": pairs}) for name, label, pairs in _views(run)
     ]
-    maps = [] if ranks is None else [draw_maps("living ranks", ranks.modules, [("now", ranks.ranks)], ranks.most)]
+    maps = [] if ranks is None else [_map(ranks)]
     return [plot for plot in (*plots, *maps) if plot is not None]
+
+
+def _map(ranks: RankMap) -> ET.Element:
+    """No larger than it is drawn: a single map, as wide as a chart, would have letters of twice the size."""
+    plot = draw_maps("living ranks", ranks.modules, [("now", ranks.ranks)], ranks.most)
+    plot.set("style", f"max-width: {plot.attrib['viewBox'].split()[2]}px")
+    return plot
 
 
 _BY_PHASE: tuple[tuple[str, str, str, float], ...] = (
