@@ -251,7 +251,9 @@ class Desk:
             device = _member(change, name)
             if device.revoked:
                 raise EnrolmentError(f"{name} is revoked: it can only join again", joining.CONFLICT)
-            change.put_device(device._replace(rotate_s=_seconds(now)))
+            # What is issued in the second of the order counts, unless it was there before.
+            before_s = max((one.issued_s for one in change.certificates_of(name)), default=0)
+            change.put_device(device._replace(rotate_s=max(_seconds(now), before_s + 1)))
             self._note(change, now, "rotate", name, "")
 
     def report(self, member: Member, body: bytes, now: datetime) -> None:
@@ -341,7 +343,7 @@ class Desk:
                 replaced = True
         current = found._replace(state="current")
         change.put_certificate(current)
-        rotate_s = 0 if found.issued_s > device.rotate_s else device.rotate_s
+        rotate_s = 0 if found.issued_s >= device.rotate_s else device.rotate_s
         change.put_device(device._replace(fingerprint=found.fingerprint, rotate_s=rotate_s))
         self._note(change, now, "in use", device.name, found.fingerprint)
         return Member(device.name, current, replaced)

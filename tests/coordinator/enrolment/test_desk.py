@@ -221,11 +221,19 @@ def test_a_board_renews_in_the_last_third_or_when_it_is_asked_to(desk: Desk) -> 
     assert not desk.is_renewal_due(desk.admit(serial_in(pem), NOW + 2 * MINUTE), NOW + 2 * MINUTE)
 
 
-def test_a_key_from_before_the_order_does_not_fulfil_it(desk: Desk) -> None:
+@pytest.mark.parametrize("later", [0 * MINUTE, MINUTE], ids=["in the same second", "later"])
+def test_a_key_from_before_the_order_does_not_fulfil_it(desk: Desk, later: timedelta) -> None:
     member = desk.admit(join(desk), NOW)
     pem = desk.renew(member, KEYS[1].request_pem, NOW)
+    desk.rotate("pi-1", NOW + later)
+    assert desk.is_renewal_due(desk.admit(serial_in(pem), NOW + later), NOW + later)
+
+
+def test_a_key_of_the_second_of_the_order_fulfils_it(desk: Desk) -> None:
+    member = desk.admit(join(desk), NOW)
     desk.rotate("pi-1", NOW + MINUTE)
-    assert desk.is_renewal_due(desk.admit(serial_in(pem), NOW + MINUTE), NOW + MINUTE)
+    pem = desk.renew(member, KEYS[1].request_pem, NOW + MINUTE)
+    assert not desk.is_renewal_due(desk.admit(serial_in(pem), NOW + MINUTE), NOW + MINUTE)
 
 
 def test_an_ended_certificate_is_refused_with_what_to_do(desk: Desk) -> None:
