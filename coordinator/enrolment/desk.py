@@ -251,9 +251,9 @@ class Desk:
             device = _member(change, name)
             if device.revoked:
                 raise EnrolmentError(f"{name} is revoked: it can only join again", joining.CONFLICT)
-            # What is issued in the second of the order counts, unless it was there before.
-            before_s = max((one.issued_s for one in change.certificates_of(name)), default=0)
-            change.put_device(device._replace(rotate_s=max(_seconds(now), before_s + 1)))
+            # What is issued in the second of the order fulfils it, unless it was there before and waits to be used.
+            waiting = (one.issued_s for one in change.certificates_of(name) if one.state == "issued")
+            change.put_device(device._replace(rotate_s=max(_seconds(now), 1 + max(waiting, default=0))))
             self._note(change, now, "rotate", name, "")
 
     def report(self, member: Member, body: bytes, now: datetime) -> None:
